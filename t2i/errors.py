@@ -1,0 +1,27 @@
+"""The user's mistakes: one clear line instead of a traceback."""
+
+import sys
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """What the user can put right. The message is one line: the field, its value and the remedy."""
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """'known: a, b, c; did you mean b?' for an error about an unknown name."""
+    known = sorted(known)
+    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"known: {', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Runs a script's main: a UserError becomes one line on stderr and exit status 2."""
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(141)
