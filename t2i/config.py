@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -77,6 +78,7 @@ class Ada:
 @dataclass
 class Train:
     kimg: float = 1000.0  # thousands of real pictures shown
+    minutes: float = 0.0  # leave with a checkpoint after so long, wherever it is; 0 = no limit
     batch: int = 32  # global batch: over all processes and accumulation rounds
     accumulate: int = 1  # rounds of forward and backward before one optimiser step
     precision: str = "fp32"  # fp32, bf16 or fp16 (fp16 on CUDA only)
@@ -84,7 +86,6 @@ class Train:
     style_mixing: float = 0.9  # probability that a batch mixes two latents
     ema_kimg: float = 10.0  # half-life of the averaged generator
     ema_ramp: float | None = 0.05  # half-life at most this share of the pictures seen so far; null = off
-    bad_steps: int = 1  # a non-finite loss or gradient this many steps in a row stops the run
 
 
 @dataclass
@@ -150,8 +151,9 @@ def _problems(c: Config) -> list[str]:
     one_of("model.g_text", m.g_text, "lafite", "mapping")
     one_of("model.d_text", m.d_text, "lafite", "projection")
     one_of("train.precision", t.precision, "fp32", "bf16", "fp16")
-    for name in ("kimg", "batch", "accumulate", "ema_kimg", "bad_steps"):
+    for name in ("kimg", "batch", "accumulate", "ema_kimg"):
         check(getattr(t, name) > 0, f"train.{name}", getattr(t, name), "must be above 0")
+    check(t.minutes >= 0, "train.minutes", t.minutes, "0 (no limit) or more")
     check(0 <= t.style_mixing <= 1, "train.style_mixing", t.style_mixing, "a probability, 0 to 1")
     check(
         t.accumulate > 0 and t.batch % t.accumulate == 0,
@@ -246,7 +248,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = (), devices:
         config = OmegaConf.to_object(OmegaConf.merge(base, given))
     except OmegaConfBaseException as error:
         raise UserError(_explain(error)) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"config {path}: {' '.join(str(error).split())}") from None
     assert isinstance(config, Config)
     return config

@@ -1,0 +1,116 @@
+"""How often generated scenes show the object and the colour of their prompt.
+
+    python scripts/probe.py                        the newest run, or else the model that ships
+    python scripts/probe.py --checkpoint runs/x    a run, a checkpoint or a model folder
+    python scripts/probe.py --train                makes the judging classifier anew
+
+Prompts name pairs of colour and object: some that training shows, some that it never does. The same shares of drawn
+scenes are the ceiling: what the classifier makes of pictures that are right.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from t2i.errors import UserError, run_command
+from t2i.metrics import probe as judge
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parser().parse_args(arguments)
+    for name in ("count", "scenes", "epochs"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)}: must be 1 or more")
+    if options.train:
+        train(options)
+    else:
+        measure(options)
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument(
+        "--checkpoint", help="run, checkpoint or model folder (default: the newest run, or the shipped model)"
+    )
+    p.add_argument(
+        "--count", type=int, default=500, help="prompts of seen pairs, and as many of held-out ones (%(default)s)"
+    )
+    p.add_argument("--seed", type=int, default=0, help="of the prompts and the latents (%(default)s)")
+    p.add_argument("--truncation", type=float, default=1.0, help="below 1: more typical, less varied (%(default)s)")
+    p.add_argument("--noise", default="const", help="const or random (%(default)s)")
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(%(default)s)")
+    p.add_argument("--json", type=Path, help="write all figures, those of every object too, to this file")
+    p.add_argument("--probe", type=Path, default=judge.SHIPPED, help="folder of the classifier (the shipped one)")
+    p.add_argument("--train", action="store_true", help="train the classifier and write it to --probe")
+    p.add_argument("--scenes", type=int, default=12000, help="with --train: how many to draw (%(default)s)")
+    p.add_argument("--epochs", type=int, default=8, help="with --train: passes over them (%(default)s)")
+    return p
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Generates, judges, prints the table."""
+    from t2i.data import scenes
+    from t2i.sampling import load_model
+
+    probe = judge.load(options.probe)
+    model = load_model(options.checkpoint, options.device)
+    print(f"model: {model.path} ({model.kimg:g} kimg)", flush=True)
+    figures: dict[str, dict[str, Any]] = {}
+    for which in ("seen", "held_out"):
+        texts, objects, colors = zip(*scenes.prompts(which, options.count, options.seed))
+        seeds = range(options.seed, options.seed + options.count)
+        images = []
+        with tqdm(total=options.count, unit="picture", desc=which, leave=False, disable=None) as bar:
+            for part in model.stream(texts, truncation=options.truncation, noise=options.noise, seeds=seeds):
+                images.append(judge.fit(part).cpu())
+                bar.update(len(part))
+        figures[which] = judge.compute(torch.cat(images), objects, colors, probe)
+        drawn = judge.real(options.count, 10**6 + options.seed, only_held_out=which == "held_out")
+        figures[f"drawn_{which}"] = judge.compute(*drawn, probe)
+
+    print(f"{'':<24}{'object':>9}{'colour':>9}{'both':>9}{'pictures':>10}")
+    titles = {
+        "seen": "seen pairs",
+        "held_out": "held-out pairs",
+        "drawn_seen": "drawn, seen pairs",
+        "drawn_held_out": "drawn, held-out pairs",
+    }
+    for which, title in titles.items():
+        f = figures[which]
+        cells = "".join(f"{'-' if f[k] is None else format(f[k], '.1%'):>9}" for k in ("object", "color", "both"))
+        print(f"{title:<24}{cells}{f['count']:>10}")
+    if options.json:
+        made = {"model": str(model.path), "kimg": model.kimg, "seed": options.seed, "truncation": options.truncation}
+        write(options.json, made | {"noise": options.noise} | figures)
+
+
+def train(options: argparse.Namespace) -> None:
+    start = time.perf_counter()
+    say = lambda line: print(line, flush=True)
+    tests = min(2000, options.scenes)
+    probe, accuracy = judge.train(options.scenes, options.epochs, options.seed, tests=tests, progress=say)
+    made = {"scenes": options.scenes, "epochs": options.epochs, "seed": options.seed}
+    try:
+        judge.save(probe, options.probe, {"accuracy": accuracy, "trained": made})
+    except OSError as error:
+        raise UserError(f"--probe {options.probe}: {error.strerror}; choose another folder") from None
+    for name, share in accuracy.items():
+        print(f"{name.replace('_', ' '):<16}{share:>8.2%}")
+    print(f"written to {options.probe} after {time.perf_counter() - start:.0f} s")
+
+
+def write(path: Path, figures: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(figures, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"--json {path}: {error.strerror}; choose another file") from None
+
+
+if __name__ == "__main__":
+    run_command(main)

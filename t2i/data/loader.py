@@ -1,0 +1,585 @@
+"""WebDataset shards → batches: the same ones for a seed and a step, whatever the number of processes and workers.
+
+Everything is a function of the position: the how-manyeth sample of the run it is, over all processes. Position p is
+sample p mod count of epoch p div count, in that epoch's order; caption and flip are drawn from (seed, p). So a run
+resumes at the exact sample by starting at its step, and nothing about the loader needs to be saved.
+"""
+
+import fcntl
+import glob
+import hashlib
+import io
+import itertools
+import json
+import logging
+import os
+import re
+import shutil
+import tarfile
+import time
+import urllib.error
+import urllib.request
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.io import ImageReadMode, decode_image, decode_jpeg
+from webdataset.gopen import gopen
+from webdataset.shardlists import expand_urls
+
+from t2i.data import captions
+from t2i.data.shards import read_manifest, spread
+from t2i.errors import UserError
+from t2i.interfaces import Batch
+from t2i.rng import derive_seed
+
+GROUP = 16  # shards shuffled together: the most that must be at hand at a time
+PICTURES = ("jpg", "jpeg", "png", "webp")
+TRIES = 20  # samples tried in place of one broken one
+TIMEOUT = 60  # seconds without a byte before a download is given up
+
+log = logging.getLogger(__name__)
+
+
+class BadSample(Exception):
+    """A sample that cannot be used, and why."""
+
+
+@dataclass
+class Sample:
+    """One sample as it is stored."""
+
+    key: str
+    image: Tensor  # [3, H, W] uint8
+    captions: list[str]
+    image_id: int
+    meta: dict[str, Any]  # the whole JSON
+    extra: dict[str, np.ndarray] = field(default_factory=dict)  # .npy members by name
+
+
+# --- one shard
+
+
+@dataclass
+class Shard:
+    """A tar, here or elsewhere. A remote one is fetched, and its members looked up, when first read."""
+
+    url: str
+    cache: Path
+    samples: int = -1  # as the manifest says; -1 = not known
+    bytes: int = -1
+    sha256: str = ""
+    _path: Path | None = None
+    _index: "_Index | None" = None
+
+    @property
+    def name(self) -> str:
+        return self.url if self.url.startswith("pipe:") else self.url.rsplit("/", 1)[-1]
+
+    @property
+    def remote(self) -> bool:
+        return _is_url(self.url)
+
+    def path(self) -> Path:
+        if self._path is None:
+            self._path = self._fetch() if self.remote else Path(self.url)
+        return self._path
+
+    def index(self) -> "_Index":
+        if self._index is None:
+            self._index = _Index(self.path())
+        return self._index
+
+    def read(self, number: int) -> tuple[str, dict[str, memoryview]]:
+        """The key and the members of a sample: extension → bytes (writable, so that torch can use them in place)."""
+        index = self.index()
+        if number >= len(index.keys):
+            raise BadSample(f"{self.name}: sample {number}: not in the tar, which is shorter than its manifest says")
+        spans = index.spans[number].tolist()
+        begin = min(offset for offset, size in spans if size >= 0)
+        end = max(offset + size for offset, size in spans)
+        data = bytearray(end - begin)
+        file = os.open(self.path(), os.O_RDONLY)
+        try:
+            got = os.preadv(file, [data], begin)
+        finally:
+            os.close(file)
+        if got < len(data):
+            raise BadSample(f"{self.name}: {index.keys[number]}: the tar ends within the sample")
+        view = memoryview(data)
+        members = {
+            name: view[offset - begin : offset - begin + size]
+            for name, (offset, size) in zip(index.names, spans)
+            if size >= 0
+        }
+        return index.keys[number], members
+
+    def _fetch(self) -> Path:
+        """Brings the tar into the cache, once for all processes, whole or not at all."""
+        label = re.sub(r"[^\w.-]+", "-", self.url.rsplit("/", 1)[-1])[-40:].removesuffix(".tar")
+        path = self.cache / f"{hashlib.sha256(f'{self.url} {self.sha256}'.encode()).hexdigest()[:16]}-{label}.tar"
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with open(f"{path}.lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not path.exists():
+                    temporary = path.with_suffix(".tmp")
+                    try:
+                        _download(self.url, temporary)
+                        size = temporary.stat().st_size
+                        if self.bytes not in (-1, size):
+                            raise OSError(f"{size} bytes came, the manifest says {self.bytes}")
+                        os.replace(temporary, path)
+                    finally:
+                        temporary.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"data.shards: cannot fetch {self.url} to {self.cache} ({_reason(error)}); check the address, the "
+                "network and the free space, and start again"
+            ) from None
+        return path
+
+
+class _Index:
+    """Where each sample's members lie in a tar."""
+
+    keys: list[str]  # n samples
+    names: list[str]  # the m extensions found
+    spans: np.ndarray  # [n, m, 2] int64: offset, size; size -1 where a sample has no such member
+    whole: bool  # False: cut off or damaged after these samples
+
+    def __init__(self, path: Path):
+        self.keys, self.names, self.whole = [], [], False
+        rows: list[dict[str, tuple[int, int]]] = []
+        try:
+            # r: no compression, which would allow no reading from the middle
+            with tarfile.open(path, "r:") as tar:
+                end = os.path.getsize(path)
+                for member in tar:
+                    folder, _, name = member.name.rpartition("/")
+                    stem, _, extension = name.partition(".")
+                    if not member.isfile() or member.offset_data + member.size > end:
+                        continue
+                    key = f"{folder}/{stem}" if folder else stem
+                    if extension not in self.names:
+                        self.names.append(extension)
+                    if not self.keys or self.keys[-1] != key:
+                        self.keys.append(key)
+                        rows.append({})
+                    rows[-1][extension] = (member.offset_data, member.size)
+                # tarfile takes a damaged header for the end: a true end is a block of zeros.
+                with open(path, "rb") as file:
+                    file.seek(tar.offset)
+                    self.whole = file.read(512) == bytes(512)
+        except (tarfile.TarError, EOFError):
+            pass  # what came before the damage can be used
+        except OSError as error:
+            raise UserError(f"data.shards: cannot read {path}: {_reason(error)}") from None
+        self.spans = np.full((len(rows), len(self.names), 2), -1, np.int64)
+        for i, row in enumerate(rows):
+            for name, span in row.items():
+                self.spans[i, self.names.index(name)] = span
+
+
+# --- which shards
+
+
+def _is_url(text: str) -> bool:
+    return re.match(r"[a-z][a-z0-9]*:", text) is not None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP {error.code} {error.reason}"
+    if isinstance(error, urllib.error.URLError):
+        return str(error.reason)
+    return getattr(error, "strerror", None) or " ".join(str(error).split())
+
+
+def _download(url: str, path: Path) -> None:
+    """Raises OSError."""
+    if not url.startswith(("http:", "https:")):
+        with gopen(url, "rb") as source, path.open("wb") as out:
+            shutil.copyfileobj(source, out, 1 << 20)
+        return
+    for wait in (1, 3, None):
+        try:
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as source, path.open("wb") as out:
+                shutil.copyfileobj(source, out, 1 << 20)
+                expected = source.headers.get("Content-Length")
+            if expected and path.stat().st_size != int(expected):
+                raise urllib.error.URLError(f"{path.stat().st_size} of {expected} bytes came")
+            return
+        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            if wait is None or refused:
+                raise
+            time.sleep(wait)
+
+
+def _find(shards: str, cache: Path, complaints: list[str]) -> list[Shard]:
+    """What `data.shards` names, in order, with what the manifests know. Adds to complaints what looks wrong."""
+    try:
+        urls = expand_urls(shards)
+    except (ValueError, AssertionError) as error:  # unbalanced braces; an environment variable that is not set
+        raise UserError(f"data.shards={shards}: {error}; write for example 'shard-{{000000..000012}}.tar'") from None
+    manifests: dict[str, dict[str, dict[str, Any]]] = {}
+
+    def manifest(folder: str) -> dict[str, dict[str, Any]]:
+        if folder not in manifests:
+            if folder.startswith(("http:", "https:")):
+                read = _remote_manifest(folder)
+            else:
+                read = None if _is_url(folder) else read_manifest(Path(folder))
+            manifests[folder] = {record["file"]: record for record in (read or {}).get("shards", [])}
+        return manifests[folder]
+
+    found: list[Shard] = []
+    for url in urls:
+        url = re.sub(r"^file:(//)?", "", url)
+        if url.startswith("pipe:"):
+            paths = [url]
+        elif url.startswith(("http:", "https:")) and not url.endswith(".tar"):
+            paths = [f"{url.rstrip('/')}/{name}" for name in manifest(url.rstrip("/"))]
+            if not paths:
+                raise UserError(
+                    f"data.shards={url}: no manifest.json there; name the tars, as in shard-{{000..012}}.tar"
+                )
+        elif _is_url(url):
+            paths = [url]
+        elif os.path.isdir(url):
+            names = manifest(url)
+            paths = [f"{url}/{name}" for name in names] or sorted(glob.glob(f"{glob.escape(url)}/*.tar"))
+            if not names and paths and os.path.isdir(f"{url}/.progress"):
+                complaints.append(f"{url}: make_shards has not finished there; give its command again to continue")
+        elif glob.has_magic(url):
+            paths = sorted(glob.glob(url))
+        else:
+            paths = [url]
+        for path in paths:
+            folder, _, name = path.rpartition("/")
+            known = {} if path.startswith("pipe:") else manifest(folder or ".").get(name, {})
+            found.append(Shard(path, cache, **{k: known[k] for k in ("samples", "bytes", "sha256") if k in known}))
+    if not found:
+        raise UserError(f"data.shards={shards}: no shards there; {_remedy(shards)}")
+    for shard in found:
+        if shard.remote:
+            continue
+        if not os.path.isfile(shard.url):
+            listed = " though its manifest lists it" if shard.samples >= 0 else ""
+            raise UserError(f"data.shards: {shard.url} is not there{listed}; copy it there, or {_remedy(shards)}")
+        size = os.path.getsize(shard.url)
+        if shard.bytes not in (-1, size):
+            complaints.append(f"{shard.url}: {size} bytes, but the manifest says {shard.bytes}: cut off or replaced")
+    return found
+
+
+def _remote_manifest(folder: str) -> dict[str, Any] | None:
+    try:
+        with urllib.request.urlopen(f"{folder}/manifest.json", timeout=TIMEOUT) as source:
+            return json.load(source)
+    except (OSError, ValueError):
+        return None
+
+
+def _remedy(shards: str, size: int | str = "SIZE") -> str:
+    """The command that would make the shards."""
+    out = shards if not _is_url(shards) and not re.search(r"[{*?]|\.tar$|::", shards) else "DIR"
+    if "scenes" in shards:
+        size = 64 if size == "SIZE" else size
+        return f"make them: python scripts/make_shards.py scenes --out {out} --count 20000 --size {size}"
+    return (
+        "make them: python scripts/make_shards.py coco --images DIR --annotations captions_train2014.json "
+        f"--out {out} --size {size}"
+    )
+
+
+# --- samples and their order
+
+
+class Samples:
+    """All samples of a set of shards, by number."""
+
+    def __init__(self, shards: str, cache: str | Path = "shards/.cache"):
+        """shards: folder, tar, glob with braces, http(s)://… or pipe:…; several joined by '::'.
+
+        Without a manifest each tar is looked through now, and a remote one fetched, because the count is needed.
+        """
+        self.source = shards
+        self.complaints: list[str] = []  # what looks wrong with the shards
+        self.shards = _find(shards, Path(cache), self.complaints)
+        for shard in self.shards:
+            if shard.samples < 0:
+                index = shard.index()
+                shard.samples = len(index.keys)
+                if not index.whole:
+                    self.complaints.append(f"{shard.name}: cut off or damaged after {shard.samples} samples")
+        self.counts = [shard.samples for shard in self.shards]
+        self.starts = [0, *itertools.accumulate(self.counts)]
+        if len(self) == 0:
+            raise UserError(f"data.shards={shards}: the shards hold no samples; {_remedy(shards)}")
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def read(self, number: int) -> Sample:
+        """Sample `number`, 0 to len - 1, decoded. Raises BadSample, whose text is 'tar: key: reason'."""
+        place = bisect_right(self.starts, number) - 1
+        shard = self.shards[place]
+        key, members = shard.read(number - self.starts[place])
+        try:
+            return _decode(key, members, number)
+        except BadSample as bad:
+            raise BadSample(f"{shard.name}: {key}: {bad}") from None
+
+
+def _decode(key: str, members: dict[str, memoryview], number: int) -> Sample:
+    if "json" not in members:
+        raise BadSample("no json")
+    try:
+        meta = json.loads(bytes(members["json"]))
+        texts = [text for text in meta["captions"] if isinstance(text, str) and text]
+        image_id = int(meta.get("image_id", number))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadSample(f"json: {type(error).__name__}: {' '.join(str(error).split())}") from None
+    if not texts:
+        raise BadSample("no captions")
+    kind = next((name for name in PICTURES if name in members), None)
+    if kind is None:
+        raise BadSample("no picture")
+    try:
+        # ValueError: no bytes; RuntimeError: the decoders' word for any damage
+        data = torch.frombuffer(members[kind], dtype=torch.uint8)
+        decode = decode_jpeg if kind in ("jpg", "jpeg") else decode_image
+        image = decode(data, mode=ImageReadMode.RGB)
+        extra = {
+            name.removesuffix(".npy"): np.load(io.BytesIO(data), allow_pickle=False)
+            for name, data in members.items()
+            if name.endswith("npy")
+        }
+    except (RuntimeError, ValueError, EOFError) as error:
+        raise BadSample(str(error).splitlines()[0]) from None
+    return Sample(key, image, texts, image_id, meta, extra)
+
+
+class Order:
+    """Position → number of the sample: every epoch a permutation of 0 … count - 1.
+
+    Shards are shuffled, then the samples within each GROUP of them, so that remote shards are needed a few at a time.
+    """
+
+    def __init__(self, counts: list[int], seed: int):
+        self.counts, self.seed, self.count = counts, seed, sum(counts)
+        self.starts = np.concatenate([[0], np.cumsum(counts)])
+        self._groups: dict[int, list[int]] = {}  # epoch → where its groups begin; the last two used
+        self._numbers: dict[tuple[int, int], np.ndarray] = {}  # (epoch, group) → sample numbers, likewise
+
+    def __call__(self, position: int) -> int:
+        epoch, offset = divmod(position, self.count)
+        begins = self._begins(epoch)
+        group = bisect_right(begins, offset) - 1
+        return int(self._order(epoch, group)[offset - begins[group]])
+
+    def _shards(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng(derive_seed(self.seed, epoch)).permutation(len(self.counts))
+
+    def _begins(self, epoch: int) -> list[int]:
+        if epoch not in self._groups:
+            sizes = [sum(self.counts[s] for s in group) for group in _groups(self._shards(epoch))]
+            _keep(self._groups, epoch, [0, *itertools.accumulate(sizes)][:-1])
+        return self._groups[epoch]
+
+    def _order(self, epoch: int, group: int) -> np.ndarray:
+        if (epoch, group) not in self._numbers:
+            shards = _groups(self._shards(epoch))[group]
+            numbers = np.concatenate([np.arange(self.starts[s], self.starts[s + 1]) for s in shards])
+            order = np.random.default_rng(derive_seed(self.seed, epoch, group)).permutation(numbers)
+            _keep(self._numbers, (epoch, group), order)
+        return self._numbers[epoch, group]
+
+
+def _groups(shards: np.ndarray) -> list[np.ndarray]:
+    return [shards[i : i + GROUP] for i in range(0, len(shards), GROUP)]
+
+
+def _keep(cache: dict, key: Any, value: Any) -> None:
+    """Two suffice: a batch may lie across the border of two groups."""
+    while len(cache) > 1:
+        cache.pop(next(iter(cache)))
+    cache[key] = value
+
+
+# --- batches
+
+
+class _Steps(Dataset):
+    """Step → this process's rows of its batch, with uint8 pictures; a UserError is returned, not raised."""
+
+    def __init__(self, samples: Samples, seed: int, batch: int, rank: int, world: int, mirror: bool, two: bool):
+        self.samples, self.seed, self.batch, self.rank, self.world = samples, seed, batch, rank, world
+        self.mirror, self.two = mirror, two
+        self.order = Order(samples.counts, seed)
+        self.mixed_seed = derive_seed(seed) << 64
+        self.size: torch.Size | None = None  # of every picture; set once one has been seen
+        self.extra: dict[str, tuple] = {}  # name → dtype, shape
+
+    def __getitem__(self, step: int) -> Batch | UserError:
+        # An exception would reach the training process as pages of text.
+        try:
+            return self._batch(step)
+        except UserError as error:
+            return error
+
+    def _batch(self, step: int) -> Batch:
+        assert self.size is not None
+        image = torch.empty(self.batch, *self.size, dtype=torch.uint8)
+        first, second, ids = [], [], []
+        broken: list[str] = []
+        extra: dict[str, list[np.ndarray]] = {name: [] for name in self.extra}
+        for row in range(self.batch):
+            # Interleaved, as Rng gives out its rows, so that neighbours stay together in a process's groups.
+            position = (step * self.batch + row) * self.world + self.rank
+            sample, rng = self._sample(position, broken)
+            one, two = captions.draw(sample.captions, rng)
+            flip = rng.random() < 0.5
+            if self.mirror and flip and not (captions.says_side(one) or (self.two and captions.says_side(two))):
+                image[row] = sample.image.flip(-1)
+            else:
+                image[row] = sample.image
+            first.append(one)
+            second.append(two)
+            ids.append(sample.image_id)
+            for name, values in extra.items():
+                values.append(sample.extra[name])
+        stacked = {name: torch.from_numpy(np.stack(values)) for name, values in extra.items()}
+        return Batch(image, first, torch.tensor(ids), second if self.two else None, stacked, broken)
+
+    def _sample(self, position: int, broken: list[str]) -> tuple[Sample, Random]:
+        """The sample of a position, or another one drawn from its random numbers where that one is broken."""
+        rng = Random(self.mixed_seed | position)
+        number = self.order(position)
+        for _ in range(TRIES):
+            try:
+                sample = self.samples.read(number)
+                self._check(number, sample)
+                return sample, rng
+            except BadSample as bad:
+                broken.append(str(bad))
+                number = int(rng.random() * len(self.samples))
+        raise UserError(f"data.shards: {TRIES} samples in a row are broken ({broken[-1]}); make the shards again")
+
+    def _check(self, number: int, sample: Sample) -> None:
+        wrong = None
+        if sample.image.shape != self.size:
+            wrong = f"the picture is {_sides(sample.image.shape)}"
+        for name, (dtype, shape) in self.extra.items():
+            value = sample.extra.get(name)
+            if value is None or (value.dtype, value.shape) != (dtype, shape):
+                wrong = f"{name}.npy is missing or of another shape"
+        if wrong:
+            shard = self.samples.shards[bisect_right(self.samples.starts, number) - 1]
+            raise BadSample(f"{shard.name}: {sample.key}: {wrong}")
+
+
+def _sides(shape: torch.Size) -> str:
+    return f"{shape[-1]}×{shape[-2]}"
+
+
+class Loader:
+    """The batches of steps start, start + 1, … for ever.
+
+    Step s of a global batch N = batch · world holds positions s·N … s·N + N - 1, and row j of process `rank` is
+    position s·N + j·world + rank.
+    """
+
+    def __init__(
+        self,
+        shards: str,
+        batch: int,
+        *,
+        seed: int = 0,
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 1,
+        mirror: bool = False,
+        two_captions: bool = False,
+        max_broken: float = 0.01,
+        cache: str | Path = "shards/.cache",
+        resolution: int | None = None,
+    ):
+        """batch: rows of this process. resolution: the side that pictures must have; None takes what is there.
+
+        mirror flips half of the pictures (not Batch.extra), never one whose drawn caption says left or right.
+        UserError where there are no shards or their pictures have another size, and, while iterating, as soon as
+        more than max_broken of the set has turned out to be broken.
+        """
+        self.samples = Samples(shards, cache)
+        self.count = len(self.samples)
+        self.start, self.workers, self.max_broken = start, workers, max_broken
+        self.read_count = self.broken_count = 0
+        self._share = self.count / world  # samples an epoch has for this process
+        self._offenders: dict[str, None] = {}
+        self._steps = _Steps(self.samples, seed, batch, rank, world, mirror, two_captions)
+        first = self._first()
+        self._steps.size = first.image.shape
+        self._steps.extra = {name: (value.dtype, value.shape) for name, value in first.extra.items()}
+        self.resolution = first.image.shape[-1]
+        if resolution is not None and first.image.shape[1:] != (resolution, resolution):
+            raise UserError(
+                f"model.resolution={resolution}: the pictures of data.shards={shards} are {_sides(first.image.shape)}; "
+                f"set model.resolution, or use another folder and {_remedy(shards, resolution)}"
+            )
+        if rank == 0:
+            for complaint in self.samples.complaints:
+                log.warning("%s", complaint)
+
+    def _first(self) -> Sample:
+        """Some readable sample, near the beginning."""
+        for number in range(min(self.count, TRIES)):
+            try:
+                return self.samples.read(number)
+            except BadSample as bad:
+                reason = str(bad)
+        raise UserError(f"data.shards={self.samples.source}: no sample can be read ({reason}); make the shards again")
+
+    def __iter__(self) -> Iterator[Batch]:
+        for item in spread(self._steps, _From(self.start), self.workers, "data.workers"):
+            if isinstance(item, UserError):
+                raise item
+            self._count(item)
+            yield replace(item, image=item.image.float().div_(127.5).sub_(1))
+
+    def _count(self, batch: Batch) -> None:
+        """Stops the run when more than max_broken of the set is known to be broken."""
+        self.read_count += len(batch)
+        self.broken_count += len(batch.broken)
+        for line in batch.broken:
+            if line not in self._offenders and len(self._offenders) < 1000:
+                self._offenders[line] = None
+                log.warning("broken sample replaced: %s", line)
+        # Within the first epoch each broken sample is met once: measured against the whole set, a few bad ones that
+        # happen to come first stop nothing.
+        if self.broken_count > self.max_broken * max(self.read_count, self._share):
+            first = "; ".join(itertools.islice(self._offenders, 3))
+            raise UserError(
+                f"data.max_broken={self.max_broken}: {self.broken_count} of {self.read_count} samples read are broken "
+                f"({self.broken_count / self.read_count:.1%}): {first}; make the shards again or allow more"
+            )
+
+
+class _From:
+    """start, start + 1, …"""
+
+    def __init__(self, start: int):
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.start)

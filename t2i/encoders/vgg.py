@@ -1,0 +1,103 @@
+"""Features of an ImageNet VGG (Simonyan & Zisserman 2014, 1409.1556), differentiable with respect to the picture."""
+
+import itertools
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from t2i.encoders.pretrained import fetch
+from t2i.errors import UserError, closest
+
+# What the weights were trained on: pictures in [0, 1] → (channels reversed, factor, mean, standard deviation).
+PREPROCESSING: dict[str, tuple[bool, float, tuple[float, ...], tuple[float, ...]]] = {
+    "torchvision": (False, 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "caffe": (True, 255.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0)),  # blue, green, red
+}
+TORCHVISION = {"vgg16": "vgg16-397923af.pth", "vgg19": "vgg19-dcbb9e9d.pth"}  # of download.pytorch.org/models
+
+
+class Vgg(nn.Module):
+    """Frozen, in eval mode. `layers`: name → channels of what forward returns, one layer a block."""
+
+    mean: Tensor  # [1, 3, 1, 1]
+    std: Tensor
+
+    def __init__(self, weights: dict[str, Tensor], preprocessing: str = "torchvision"):
+        """weights: features.N.weight and features.N.bias, as torchvision names them; other keys are ignored.
+
+        They may end early: what is there is used. A step of 3 from one convolution's N to the next, rather
+        than 2, has a pooling in between.
+        """
+        super().__init__()
+        if preprocessing not in PREPROCESSING:
+            raise UserError(f"preprocessing={preprocessing!r}: {closest(preprocessing, PREPROCESSING)}")
+        self.reverse, self.factor, mean, std = PREPROCESSING[preprocessing]
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1))
+        numbers = sorted(
+            int(key.split(".")[1]) for key in weights if key.startswith("features.") and key.endswith(".weight")
+        )
+        gaps = {b - a for a, b in itertools.pairwise(numbers)}
+        if not numbers or numbers[0] != 0 or not gaps <= {2, 3}:
+            raise UserError("VGG weights: need keys features.0.weight, features.2.weight, ... as in torchvision's VGG")
+        self.blocks = nn.ModuleList()
+        for last, n in zip([-3, *numbers], numbers):
+            if n - last == 3:
+                self.blocks.append(nn.ModuleList())
+            weight = weights[f"features.{n}.weight"].float()  # [out, in, 3, 3]
+            conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
+            conv.load_state_dict({"weight": weight, "bias": weights[f"features.{n}.bias"].float()})
+            self.blocks[-1].append(conv)  # type: ignore[operator]
+        # The last layer of each block: relu1_2, relu2_2, relu3_4, ... of a VGG19.
+        self.layers = {f"relu{b}_{len(block)}": block[-1].out_channels for b, block in enumerate(self.blocks, start=1)}  # type: ignore
+        self.requires_grad_(False)
+        super().train(False)
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """image [B, 3, H, W] in [-1, 1] → {"relu1_2": [B, 64, H, W], "relu2_2": [B, 128, H/2, W/2], ...}."""
+        x = (image + 1) / 2
+        x = x.flip(1) if self.reverse else x
+        x = (x * self.factor - self.mean) / self.std
+        out = {}
+        for (name, _), block in zip(self.layers.items(), self.blocks):
+            x = F.max_pool2d(x, 2) if out else x
+            for conv in block:  # type: ignore[union-attr]
+                x = F.relu(conv(x))
+            out[name] = x
+        return out
+
+    def pooled(self, image: Tensor) -> dict[str, Tensor]:
+        """The same averaged over the picture: name → [B, C]."""
+        return {name: x.mean((2, 3)) for name, x in self(image).items()}
+
+    def train(self, mode: bool = True) -> "Vgg":
+        """Stays in eval mode."""
+        return super().train(False)
+
+
+def load_vgg(name: str = "vgg19", preprocessing: str = "torchvision", device: torch.device | str = "cpu") -> Vgg:
+    """`name`: vgg16 or vgg19 (torchvision's ImageNet weights, from torch's cache or fetched), or a weight file.
+
+    preprocessing: "torchvision", or "caffe" for weights that read blue-green-red 0 to 255 less the means.
+    Raises UserError with one line where there are no such weights.
+    """
+    file = Path(name)
+    if name in TORCHVISION:
+        file = Path(torch.hub.get_dir()) / "checkpoints" / TORCHVISION[name]
+        fetch(f"vgg={name}", f"https://download.pytorch.org/models/{file.name}", file)
+    elif not file.is_file():
+        raise UserError(f"vgg={name}: no such weight file ({file.absolute()}); known names: {', '.join(TORCHVISION)}")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            weights = load_file(file)
+        else:
+            weights = torch.load(file, map_location="cpu", weights_only=True)
+        return Vgg(weights, preprocessing).to(device)
+    except UserError:
+        raise
+    except Exception as error:  # unpickling raises whatever a damaged file leads it to
+        raise UserError(f"vgg={name}: cannot be read: {' '.join(str(error).split())[:200]}") from None

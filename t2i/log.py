@@ -1,0 +1,123 @@
+"""What a run tells: a progress bar, metrics.jsonl, TensorBoard and picture grids."""
+
+import json
+import resource
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from t2i.config import Config
+from t2i.rng import SampleRng
+from t2i.sampling import picture_grid
+from t2i.step import Run
+
+with warnings.catch_warnings():  # tensorboard's protobuf code warns of itself on import
+    warnings.simplefilter("ignore")
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class Log:
+    """The files and the bar of one run; only the first process makes one."""
+
+    def __init__(self, folder: Path, config: Config, step: int, prompts: list[str]):
+        self.folder, self.config = folder, config
+        self.prompts = prompts[: config.log.grid]
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.metrics = folder / "metrics.jsonl"
+        _forget(self.metrics, step)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step * config.train.batch)
+        self.clock, self.clock_step = time.monotonic(), step
+        self.bar = tqdm(
+            total=config.train.kimg,
+            initial=step * config.train.batch / 1000,
+            unit="kimg",
+            dynamic_ncols=True,
+            # A log file gets a line now and then instead of a screenful a second.
+            mininterval=0.2 if sys.stderr.isatty() else 15,
+            bar_format="{l_bar}{bar}| {n:.2f}/{total:g} kimg [{elapsed}<{remaining}, {rate_inv_fmt}{postfix}]",
+        )
+
+    def step(self, run: Run, terms: dict[str, Tensor], broken: int) -> None:
+        """Collects the terms of a step; every `log.every` steps writes their means."""
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.float()
+            self.counts[name] = self.counts.get(name, 0) + 1
+        self.bar.update(run.images / 1000 - self.bar.n)
+        if run.step % self.config.log.every == 0:
+            self.write(run, broken)
+
+    def write(self, run: Run, broken: int) -> None:
+        if not self.sums:
+            return
+        seconds = time.monotonic() - self.clock
+        images = (run.step - self.clock_step) * self.config.train.batch
+        values = {name: float(value / self.counts[name]) for name, value in self.sums.items()}
+        values |= {
+            "ada_p": run.ada_p,
+            "images_per_second": images / seconds,
+            "seconds_per_kimg": 1000 * seconds / images,
+            "memory_gb": _memory_gb(run.device),
+            "broken_samples": broken,
+        }
+        self.clock, self.clock_step = time.monotonic(), run.step
+        self.sums, self.counts = {}, {}
+        with self.metrics.open("a") as file:
+            file.write(json.dumps({"step": run.step, "kimg": run.images / 1000, **values}) + "\n")
+        for name, value in values.items():
+            self.board.add_scalar(name, value, run.images)
+        shown = {k: f"{v:.2f}" for k, v in values.items() if "/" in k and "norm" not in k and "sign" not in k}
+        self.bar.set_postfix(shown, refresh=False)
+
+    @torch.no_grad()
+    def snapshot(self, run: Run) -> Path:
+        """A grid of the averaged generator: a row a prompt, a column a latent, the same ones all through a run."""
+        rows = len(self.prompts)
+        text = run.text_encoder(self.prompts)
+        columns = []
+        for column in range(self.config.log.grid):
+            noise = SampleRng([run.config.seed + column] * rows, run.device)
+            columns.append(run.G_ema(noise.randn(rows, run.G.latent_dim), text, noise="const").float().cpu())
+        images = torch.stack(columns, dim=1).flatten(0, 1).clamp(-1, 1)  # [rows·columns, 3, H, W]
+        path = self.folder / "snapshots" / f"{int(run.images):010d}.png"
+        path.parent.mkdir(exist_ok=True)
+        picture = picture_grid(images, self.config.log.grid, self.prompts)
+        picture.save(path)
+        pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
+        self.board.add_image(
+            "snapshot", pixels.view(picture.height, picture.width, 3), run.images, dataformats="HWC"
+        )
+        return path
+
+    def say(self, line: str) -> None:
+        self.bar.write(line, file=sys.stderr)
+
+    def close(self) -> None:
+        self.bar.close()
+        self.board.close()
+
+
+def _forget(path: Path, step: int) -> None:
+    """Drops lines after a step: a run killed after its last checkpoint takes those steps again."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (json.JSONDecodeError, KeyError):  # a line cut by the kill
+            continue
+    path.write_text("".join(kept))
+
+
+def _memory_gb(device: torch.device) -> float:
+    """The most memory used so far: the accelerator's, or on a CPU this process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

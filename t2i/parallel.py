@@ -1,0 +1,69 @@
+"""What several processes do together. Without a process group every function is the identity."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def _alone() -> bool:
+    return not dist.is_initialized() or dist.get_world_size() == 1
+
+
+def rank() -> int:
+    return 0 if _alone() else dist.get_rank()
+
+
+class _Gather(torch.autograd.Function):
+    """all_gather whose backward hands each process the sum of what all processes' losses ask of its rows."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        rows = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(rows, x.contiguous())
+        return torch.cat(rows)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather(x: Tensor) -> Tensor:
+    """[B, ...] of this process → [world·B, ...] of all, in order of rank, differentiable.
+
+    With gradients averaged over processes afterwards, N processes of B rows then train as one of N·B.
+    """
+    return x if _alone() else _Gather.apply(x)
+
+
+def mean(x: Tensor) -> Tensor:
+    """The average of a tensor over processes. Not differentiable."""
+    if _alone():
+        return x
+    x = x.detach().clone()
+    dist.all_reduce(x)
+    return x / dist.get_world_size()
+
+
+def average_gradients(parameters: list[torch.nn.Parameter]) -> None:
+    """Averages gradients over processes as one flat tensor; a parameter without a gradient counts as zero."""
+    if _alone():
+        return
+    for p in parameters:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for p, g in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        p.grad = g.view_as(p)
+
+
+def any_of(flag: bool, device: torch.device) -> bool:
+    """True on every process as soon as it is True on one."""
+    if _alone():
+        return flag
+    x = torch.tensor(float(flag), device=device)
+    dist.all_reduce(x, dist.ReduceOp.MAX)
+    return bool(x.item())

@@ -1,0 +1,307 @@
+"""From a trained model to pictures: model folders, the model that answers prompts, grids.
+
+A model folder holds generator.safetensors (the averaged generator's weights) and model.json (what they are of).
+Neither executes anything when it is loaded.
+"""
+
+import json
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import safetensors.torch
+import torch
+from omegaconf.errors import OmegaConfBaseException
+from PIL import Image, ImageDraw, ImageFont
+from safetensors import SafetensorError
+from torch import Tensor
+
+import t2i
+from t2i import config as configuration
+from t2i.config import Config
+from t2i.encoders.text import load_text_encoder
+from t2i.errors import UserError, closest
+from t2i.rng import SampleRng
+
+FORMAT = 1  # of model.json; rises when older code could no longer read a new folder
+WEIGHTS, DESCRIPTION = "generator.safetensors", "model.json"
+RUNS, SHIPPED = Path("runs"), Path(__file__).parent / "assets" / "scenes-stylegan2"
+
+
+@dataclass
+class Model:
+    """A trained generator with its text encoder."""
+
+    generator: Any  # t2i.nets.<config.model.name>.Generator
+    text_encoder: Any  # t2i.encoders.text.TextEncoder
+    config: Config
+    kimg: float  # thousands of real pictures it was trained on
+    path: Path  # the model folder it came from
+    device: torch.device
+
+    @property
+    def resolution(self) -> int:
+        return self.config.model.resolution
+
+    def __call__(
+        self,
+        prompts: str | Sequence[str],
+        count: int = 1,
+        seed: int = 0,
+        truncation: float = 1.0,
+        noise: str = "const",
+        seeds: Sequence[int] | None = None,
+        batch: int = 16,
+    ) -> Tensor:
+        """Pictures of prompts: [len(prompts)·count, 3, H, W] float32 in [-1, 1], all of one prompt together.
+
+        Picture k of every prompt has the seed `seed + k`; `seeds` gives each prompt (count 1) its own instead.
+        A seed fixes the latent and, with noise="random", the noise: the same picture whatever it is made beside.
+        truncation below 1 pulls styles to their mean (1912.04958, appendix B): more typical, less varied.
+        """
+        return torch.cat(list(self.stream(prompts, count, seed, truncation, noise, seeds, batch)))
+
+    @torch.no_grad()
+    def stream(
+        self,
+        prompts: str | Sequence[str],
+        count: int = 1,
+        seed: int = 0,
+        truncation: float = 1.0,
+        noise: str = "const",
+        seeds: Sequence[int] | None = None,
+        batch: int = 16,
+    ) -> Iterator[Tensor]:
+        """The pictures of a call, [n, 3, H, W] at a time, where there are too many to hold at once."""
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not prompts:
+            raise UserError("prompts: none given; say at least once what the picture should show")
+        for prompt in prompts:
+            if not prompt.strip():
+                raise UserError(f"prompt {prompt!r}: empty; write what the picture should show")
+        if count < 1:
+            raise UserError(f"count={count}: 1 or more pictures a prompt")
+        if batch < 1:
+            raise UserError(f"batch={batch}: 1 or more pictures a pass")
+        if not math.isfinite(truncation):
+            raise UserError(f"truncation={truncation}: a number, usually from 0.5 to 1")
+        if noise not in ("const", "random"):
+            raise UserError(f"noise={noise}: {closest(noise, ('const', 'random'))}")
+        if seeds is None:
+            each = [(prompt, seed + k) for prompt in prompts for k in range(count)]
+        elif count == 1 and len(seeds) == len(prompts):
+            each = list(zip(prompts, seeds))
+        else:
+            raise UserError(f"seeds: {len(seeds)} for {len(prompts)} prompts; give one a prompt, with count=1")
+
+        # The last bits of a convolution depend on the size of its batch, and then so would, here and there, a pixel.
+        # On a CPU, where it costs little, each picture is a pass of its own; elsewhere every pass has `batch` rows,
+        # the last one filled up, so that only `batch` itself can show (at most one of 255 levels).
+        size = 1 if self.device.type == "cpu" else batch
+        read, text = None, None
+        for start in range(0, len(each), size):
+            part = each[start : start + size]
+            filled = part + part[-1:] * (size - len(part))
+            captions = [prompt for prompt, _ in filled]
+            if captions != read:
+                read, text = captions, self.text_encoder(captions)
+            rng = SampleRng([s for _, s in filled], self.device)
+            z = rng.randn(size, self.generator.latent_dim)
+            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+                images = self.generator(z, text, truncation=truncation, noise=rng if noise == "random" else noise)
+            yield images[: len(part)].float().clamp(-1, 1)
+
+
+# ---- model folders
+
+
+def save_model(
+    folder: str | Path,
+    generator_state: Mapping[str, Tensor],
+    config: Config,
+    text_dim: int,
+    kimg: float,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Writes a model folder. dtype=torch.float16 halves it, for shipping; None keeps each tensor's own type.
+
+    model.json is written last, so a folder that has it is complete. A full disk raises OSError.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {}
+    for name, value in generator_state.items():
+        stored = value.detach().to("cpu", dtype if value.is_floating_point() else None)
+        if not torch.isfinite(stored).all():
+            raise UserError(f"{folder}: weight {name} is not finite{f' as {dtype}' if dtype else ''}; nothing written")
+        state[name] = stored.clone(memory_format=torch.contiguous_format)  # two names may share one storage
+    (folder / WEIGHTS).write_bytes(safetensors.torch.save(state))
+    description = {
+        "format": FORMAT,
+        "version": t2i.__version__,
+        "kimg": kimg,
+        "text_dim": text_dim,
+        "config": asdict(config),
+    }
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def load_model(path: str | Path | None = None, device: str | torch.device = "cpu") -> Model:
+    """A model from a run (its newest checkpoint), a checkpoint, a model folder, or a run's or shipped model's name.
+
+    None takes the run whose checkpoint is newest, or else the model that ships with the package.
+    Raises UserError with one line where there is no such model or it cannot be read.
+    """
+    try:
+        device = torch.device(device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise UserError(f"device {device}: {_line(error)}; use cpu") from None
+    folder = find_model(path)
+    config, text_dim, kimg = _read_description(folder / DESCRIPTION)
+    nets = backbone(config.model.name)
+    text_encoder = load_text_encoder(config.encoders.text, device)
+    if text_encoder.dim != text_dim:
+        raise UserError(
+            f"{folder}: trained with a text encoder of width {text_dim}, but encoders.text={config.encoders.text} "
+            f"has {text_encoder.dim}; put the encoder it was trained with there"
+        )
+    generator = nets.Generator(config.model, text_dim)
+    try:
+        generator.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder / WEIGHTS}: cannot be read ({_line(error)}); copy or make it again") from None
+    except RuntimeError as error:
+        raise UserError(f"{folder / WEIGHTS}: does not fit the config in {DESCRIPTION} ({_line(error)})") from None
+    generator = generator.eval().requires_grad_(False).to(device)
+    return Model(generator, text_encoder, config, kimg, folder, device)
+
+
+def find_model(path: str | Path | None = None) -> Path:
+    """The model folder that load_model reads for a path."""
+    runs = {p: newest for p in RUNS.glob("*") if (newest := newest_checkpoint(p))}
+    if path is None:
+        if runs:
+            return max(runs.values(), key=lambda p: (p / DESCRIPTION).stat().st_mtime)
+        if (SHIPPED / DESCRIPTION).is_file():
+            return SHIPPED
+        raise UserError("no model: no run under runs/ has a checkpoint; train one: accelerate launch t2i/train.py")
+    for folder in (Path(path), RUNS / path, SHIPPED.parent / path):
+        if (folder / DESCRIPTION).is_file() and (folder / WEIGHTS).is_file():
+            return folder
+        if newest := newest_checkpoint(folder):
+            return newest
+        if folder.is_dir():
+            if (folder / "config.yaml").is_file():
+                raise UserError(f"checkpoint {path}: this run has no checkpoint yet; wait for it or train it further")
+            raise UserError(f"checkpoint {path}: no model there (a folder with {WEIGHTS} and {DESCRIPTION})")
+        if folder.is_file():
+            raise UserError(f"checkpoint {path}: is a file; give the folder of a run or a checkpoint")
+    known = [str(p) for p in runs] + [SHIPPED.name] * (SHIPPED / DESCRIPTION).is_file()
+    raise UserError(f"checkpoint {path}: not found; {closest(str(path), known) if known else 'there are no runs yet'}")
+
+
+def newest_checkpoint(run: Path) -> Path | None:
+    """The newest complete checkpoint of a run's folder; the trainer writes one under another name until it is."""
+    steps = [p for p in run.glob("checkpoints/*") if p.name.isdecimal() and (p / DESCRIPTION).is_file()]
+    return max(steps, key=lambda p: int(p.name), default=None)
+
+
+def _read_description(path: Path) -> tuple[Config, int, float]:
+    """model.json → config, text_dim, kimg."""
+    again = "copy or make it again"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: cannot be read ({_line(error)}); {again}") from None
+    if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+        raise UserError(f"{path}: not the description of a model; {again}")
+    written = f"written by t2i {values.get('version')}, this is t2i {t2i.__version__}"
+    if values["format"] != FORMAT:
+        remedy = "update t2i" if values["format"] > FORMAT else "use the t2i that wrote it"
+        raise UserError(f"{path}: format {values['format']}, {written} which reads format {FORMAT}; {remedy}")
+    try:
+        config = configuration.from_dict(values["config"])
+        return config, int(values["text_dim"]), float(values["kimg"])
+    except KeyError as error:
+        raise UserError(f"{path}: lacks {error}; {again}") from None
+    except (OmegaConfBaseException, UserError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: {_line(error)}; {written}") from None
+
+
+def backbone(name: str) -> ModuleType:
+    """The module t2i/nets/<name>.py, which has a Generator and a Discriminator."""
+    files = (Path(__file__).parent / "nets").glob("*.py")
+    known = [p.stem for p in files if "\nclass Generator(" in p.read_text(encoding="utf-8")]
+    if name not in known:
+        raise UserError(f"model.name={name}: {closest(name, known)}")
+    return import_module(f"t2i.nets.{name}")
+
+
+def _line(error: Exception) -> str:
+    return textwrap.shorten(str(error), 240, placeholder=" ...")
+
+
+# ---- pictures
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """[N, 3, H, W] in [-1, 1] → [N, H, W, 3] uint8; the exact inverse of pixel / 127.5 - 1."""
+    pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255)
+    return pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def picture_grid(images: Tensor, columns: int, labels: Sequence[str] | None = None, scale: int = 1) -> Image.Image:
+    """Pictures [N, 3, H, W] in [-1, 1] in rows of `columns`, each pixel drawn as scale × scale.
+
+    labels: one a row, written across above it, or one a picture, written above that; "" leaves no band.
+    A long one is wrapped to two lines and then shortened.
+    """
+    pixels = to_uint8(images).cpu().numpy()
+    number, height, width = len(pixels), images.shape[2] * scale, images.shape[3] * scale
+    rows = -(-number // columns)
+    labels = list(labels) if labels is not None else [""] * rows
+    if len(labels) not in (rows, number):
+        raise ValueError(f"{len(labels)} labels for {rows} rows of {number} pictures")
+    gap, across = 2, 1 if len(labels) == rows else columns  # labels side by side
+    breadth = columns * (width + gap) - gap
+    font = ImageFont.load_default(size=12)
+    line = sum(font.getmetrics()) + 1 if isinstance(font, ImageFont.FreeTypeFont) else 12
+    wrapped = [_wrap(label, font, breadth if across == 1 else width) for label in labels]
+    bands = [line * max(len(w) for w in wrapped[r * across : (r + 1) * across]) for r in range(rows)]
+    sheet = Image.new("RGB", (breadth, sum(bands) + rows * (height + gap) - gap), "white")
+    draw, top = ImageDraw.Draw(sheet), 0
+    for row, band in enumerate(bands):
+        for k, lines in enumerate(wrapped[row * across : (row + 1) * across]):
+            for i, words in enumerate(lines):
+                draw.text((k * (width + gap) + 1, top + i * line), words, fill="black", font=font)
+        top += band
+        for column, picture in enumerate(pixels[row * columns : (row + 1) * columns]):
+            tile = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
+            sheet.paste(tile, (column * (width + gap), top))
+        top += height + gap
+    return sheet
+
+
+def _wrap(label: str, font: Any, width: int, most: int = 2) -> list[str]:
+    """A label as at most so many lines of at most `width` pixels."""
+    lines: list[str] = []
+    for word in label.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    short = len(lines) > most
+    lines = lines[:most]
+    for i, text in enumerate(lines):
+        end = "…" if short and i == most - 1 else ""
+        while text and font.getlength(text + end) > width:
+            text, end = text[:-1], "…"
+        lines[i] = text + end
+    return lines

@@ -1,0 +1,151 @@
+"""One training step: a discriminator update, then a generator update."""
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from t2i import ema, parallel
+from t2i.augment import adjust
+from t2i.config import Config
+from t2i.encoders.clip import Clip
+from t2i.encoders.text import TextEncoder
+from t2i.errors import UserError
+from t2i.interfaces import Batch, Text
+from t2i.losses import Term, due, total
+from t2i.rng import Rng
+from t2i.views import Views
+
+
+@dataclass
+class Run:
+    """Everything that a step reads or changes."""
+
+    config: Config
+    G: nn.Module
+    D: nn.Module
+    G_ema: nn.Module
+    text_encoder: TextEncoder
+    clip: Clip | None
+    d_optimizer: torch.optim.Optimizer
+    g_optimizer: torch.optim.Optimizer
+    d_losses: list[Term]
+    g_losses: list[Term]
+    scaler: torch.amp.GradScaler
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+    step: int = 0
+    ada_p: float = 0.0
+    ada_signs: list[float] = field(default_factory=list)  # mean sign of D(real), a number a step since adjusting p
+    path_mean: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+    @property
+    def images(self) -> int:
+        """Real pictures shown so far."""
+        return self.step * self.config.train.batch
+
+    def rng(self, phase: int, part: int) -> Rng:
+        """Fresh random numbers for one round of one network's update; a pure function of (seed, step)."""
+        return Rng(self.config.seed, self.step, phase, part, rank=self.rank, world=self.world, device=self.device)
+
+    def autocast(self) -> torch.autocast:
+        dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        dtype = dtypes.get(self.config.train.precision)
+        return torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def train_step(batches: list[Batch], run: Run) -> dict[str, Tensor]:
+    """One discriminator update, then one generator update, each over all rounds of accumulation.
+
+    batches: one a round, image [B, 3, H, W] in [-1, 1]. Returns every loss term, unweighted, and statistics of the
+    last round. Raises UserError when a loss or a gradient is not finite.
+    """
+    texts = [run.text_encoder(batch.captions) for batch in batches]
+    d_losses, g_losses = due(run.d_losses, run.step), due(run.g_losses, run.step)
+
+    for part, (batch, text) in enumerate(zip(batches, texts, strict=True)):
+        rng = run.rng(0, part)
+        batch.image.requires_grad_(any(t.name == "r1" for t in d_losses))
+        with run.autocast():
+            with torch.no_grad():
+                fake = generate(run, text, rng)
+            views = Views(run, batch, text, fake, rng)
+            loss, d_terms = total(d_losses, views)
+        run.scaler.scale(loss / len(batches)).backward()
+        batch.image.requires_grad_(False)
+    d_norm = update(run.d_optimizer, run.D, run, d_terms)
+    signs = views.real_judgement.logit.detach().sign().mean()
+
+    with frozen(run.D):
+        for part, (batch, text) in enumerate(zip(batches, texts, strict=True)):
+            rng = run.rng(1, part)
+            with run.autocast():
+                fake = generate(run, text, rng, track=True)
+                loss, g_terms = total(g_losses, Views(run, batch, text, fake, rng))
+            run.scaler.scale(loss / len(batches)).backward()
+    g_norm = update(run.g_optimizer, run.G, run, g_terms)
+    run.scaler.update()
+
+    run.step += 1
+    train = run.config.train
+    ema.update(run.G_ema, run.G, ema.decay(train.batch, run.images, train.ema_kimg, train.ema_ramp))
+    follow_overfitting(run, signs)
+    terms = {f"D/{k}": v for k, v in d_terms.items()} | {f"G/{k}": v for k, v in g_terms.items()}
+    return terms | {"D/gradient_norm": d_norm, "G/gradient_norm": g_norm, "D/sign_real": signs}
+
+
+def generate(run: Run, text: Text, rng: Rng, track: bool = False) -> Tensor:
+    """Fakes [B, 3, H, W] for captions, with style mixing (1812.04948, section 3.1): one cutoff a batch."""
+    G, mix = run.G, None
+    z = rng.randn(len(text), G.latent_dim)
+    if rng.uniform() < run.config.train.style_mixing:
+        mix = (rng.randn(len(text), G.latent_dim), 1 + int(rng.uniform() * (G.num_ws - 1)))
+    if track:  # the average w, towards which truncation draws
+        with torch.no_grad():
+            w = parallel.mean(G.mapping(z, text)[:, 0].float().mean(0))
+            G.mapping.w_avg.lerp_(w, 1 - G.w_avg_beta)
+    return G(z, text, noise=rng, mix=mix)
+
+
+@contextmanager
+def frozen(network: nn.Module):
+    """Gradients pass through the network but none are kept for its weights."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
+
+
+def update(optimizer: torch.optim.Optimizer, network: nn.Module, run: Run, terms: dict[str, Tensor]) -> Tensor:
+    """Averages gradients over processes, steps the optimiser and returns the gradients' norm."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    parallel.average_gradients(parameters)
+    run.scaler.unscale_(optimizer)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    # An infinite gradient under fp16 is the scaler's to halve and skip; anything else would ruin the weights.
+    watched = [*terms.values()] if run.scaler.is_enabled() else [*terms.values(), norm]
+    finite = bool(torch.stack([v.float() for v in watched]).isfinite().all())
+    if parallel.any_of(not finite, run.device):
+        values = ", ".join(f"{k}={float(v):.4g}" for k, v in terms.items())
+        raise UserError(
+            f"step {run.step}: not finite: {values}, gradient norm {float(norm):.4g} of {type(network).__module__} "
+            f"{type(network).__name__}; lower optim.*.lr or raise loss.r1.gamma, then resume"
+        )
+    run.scaler.step(optimizer)
+    optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+def follow_overfitting(run: Run, signs: Tensor) -> None:
+    """ADA's controller (2006.06676, section 3): p follows the mean sign of D(real)."""
+    ada = run.config.ada
+    if ada.mode != "ada":
+        return
+    run.ada_signs.append(float(parallel.mean(signs)))
+    if run.step % ada.every == 0:
+        average = sum(run.ada_signs) / len(run.ada_signs)
+        run.ada_p = adjust(run.ada_p, average, run.config.train.batch, ada.every, ada.target, ada.speed_kimg)
+        run.ada_signs.clear()

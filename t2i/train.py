@@ -1,0 +1,213 @@
+"""Trains a text-to-image GAN: accelerate launch t2i/train.py [configs/x.yaml] [key=value ...]
+
+With no argument it trains the scenes model. key=value changes one setting, for example train.batch=16 or
+loss.img_txt_clip.weight=0.5. A run lands in runs/<name>/ and continues there when started again.
+"""
+
+import copy
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from t2i import checkpoint, config, losses, parallel
+from t2i.config import Config
+from t2i.data.loader import Loader
+from t2i.encoders.clip import load_clip
+from t2i.encoders.text import load_text_encoder
+from t2i.errors import UserError, closest, run_command
+from t2i.log import Log
+from t2i.sampling import backbone
+from t2i.step import Run, train_step
+
+DEFAULT = Path(__file__).parents[1] / "configs" / "scenes.yaml"
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(__doc__)
+        return
+    path = arguments.pop(0) if arguments and "=" not in arguments[0] else None
+    if path is None and DEFAULT.is_file():
+        path = str(DEFAULT)
+    settings = config.load(path, arguments, devices=int(os.environ.get("WORLD_SIZE", 1)))
+    accelerator = start(settings)
+    run = build(settings, accelerator)
+    try:
+        train(run, accelerator)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def start(settings: Config) -> Accelerator:
+    """Devices, precision and process group."""
+    if settings.train.precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("train.precision=fp16: needs a CUDA device; use fp32 or bf16 here")
+    accelerator = Accelerator()
+    world = accelerator.num_processes
+    share = settings.train.accumulate * world
+    if settings.train.batch % share:
+        raise UserError(
+            f"train.batch={settings.train.batch}: must be a multiple of processes x train.accumulate = "
+            f"{world} x {settings.train.accumulate}"
+        )
+    if accelerator.device.type == "cpu":  # accelerate launch asks for one thread; use the cores there are
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+        torch.set_num_threads(max(len(os.sched_getaffinity(0)) // local, 1))
+    else:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+    return accelerator
+
+
+def build(settings: Config, accelerator: Accelerator) -> Run:
+    """Networks, frozen encoders, optimisers and losses of a run, at step 0."""
+    device = accelerator.device
+    d_losses = losses.choose(losses.DISCRIMINATOR, settings.loss)
+    g_losses = losses.choose(losses.GENERATOR, settings.loss)
+    text_encoder = load_text_encoder(settings.encoders.text, device)
+    guided = any(t.name == "img_txt_clip" for t in g_losses)
+    nets = backbone(settings.model.name)
+    torch.manual_seed(settings.seed)  # the same first weights on every process
+    layout = torch.channels_last if settings.train.channels_last else torch.contiguous_format
+    G = nets.Generator(settings.model, text_encoder.dim).to(device, memory_format=layout)
+    D = nets.Discriminator(settings.model, text_encoder.dim).to(device, memory_format=layout)
+    fused = device.type in ("cuda", "cpu")
+
+    def adam(network: nn.Module, options: config.Adam) -> torch.optim.Adam:
+        betas = (options.beta1, options.beta2)
+        return torch.optim.Adam(network.parameters(), options.lr, betas, options.eps, fused=fused)
+
+    return Run(
+        config=settings,
+        G=G,
+        D=D,
+        G_ema=copy.deepcopy(G).eval().requires_grad_(False),
+        text_encoder=text_encoder,
+        clip=load_clip(settings.encoders.clip, device) if guided else None,
+        d_optimizer=adam(D, settings.optim.d),
+        g_optimizer=adam(G, settings.optim.g),
+        d_losses=d_losses,
+        g_losses=g_losses,
+        scaler=torch.amp.GradScaler(device.type, enabled=settings.train.precision == "fp16"),
+        device=device,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        ada_p=settings.ada.p if settings.ada.mode != "off" else 0.0,
+        path_mean=torch.zeros((), device=device),
+    )
+
+
+def resume(run: Run, folder: Path) -> None:
+    """Continues the newest checkpoint in the run's folder, if it may and there is one."""
+    settings, found = run.config, checkpoint.folders(folder)
+    if settings.resume not in ("auto", "no"):
+        raise UserError(f"resume={settings.resume}: {closest(settings.resume, ('auto', 'no'))}")
+    if found and settings.resume == "no":
+        raise UserError(f"resume=no but {folder} has checkpoints; choose another name= or use resume=auto")
+    if found:
+        checkpoint.load(run, found[-1])
+
+
+def train(run: Run, accelerator: Accelerator) -> None:
+    """The loop: batches, steps, log, snapshots, checkpoints; leaves with a checkpoint on SIGTERM and Ctrl-C."""
+    settings, folder = run.config, Path(run.config.runs) / run.config.name
+    resume(run, folder)
+    loader = Loader(
+        settings.data.shards,
+        settings.train.batch // run.world // settings.train.accumulate,
+        seed=settings.seed,
+        start=run.step * settings.train.accumulate,
+        rank=run.rank,
+        world=run.world,
+        workers=settings.data.workers,
+        mirror=settings.data.mirror,
+        max_broken=settings.data.max_broken,
+        cache=settings.data.cache,
+        resolution=settings.model.resolution,
+    )
+    batches = iter(loader)
+    log, first = None, None
+    if accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(config.to_yaml(settings))
+        first = next(batches)
+        log = Log(folder, settings, run.step, settings.log.prompts or sorted(set(first.captions)))
+        log.say(describe(run, loader, folder))
+    stop = stop_signal()
+    deadline = time.monotonic() + (60 * settings.train.minutes or math.inf)
+    total_steps = -(-int(settings.train.kimg * 1000) // settings.train.batch)
+    try:
+        while run.step < total_steps:
+            rounds = []
+            for _ in range(settings.train.accumulate):
+                batch, first = (first, None) if first is not None else (next(batches), None)
+                if log:
+                    for broken in batch.broken:
+                        log.say(f"skipped a broken sample: {broken}")
+                rounds.append(batch.to(run.device))
+            terms = train_step(rounds, run)
+            leaving = parallel.any_of(stop.is_set() or time.monotonic() > deadline, run.device)
+            if log:
+                log.step(run, terms, loader.broken_count)
+                if passed(settings.log.snapshot_kimg, run) or run.step == total_steps or leaving:
+                    log.snapshot(run)
+                if passed(settings.log.checkpoint_kimg, run) or run.step == total_steps or leaving:
+                    checkpoint.save(run, folder)
+            if leaving:
+                break
+    except UserError as error:
+        last = checkpoint.folders(folder)
+        kept = f"; last good checkpoint: {last[-1]}" if last else "; no checkpoint was written yet"
+        raise UserError(f"{error}{kept}") from None
+    finally:
+        if log:
+            log.write(run, loader.broken_count)
+            log.close()
+    if log:
+        state = "stopped" if run.step < total_steps else "finished"
+        print(f"{state} at {run.images / 1000:g} kimg: {folder}", flush=True)
+
+
+def passed(kimg: float, run: Run) -> bool:
+    """True on the step that passes a multiple of so many kimg; 0 means never."""
+    if kimg <= 0:
+        return False
+    return int(run.images / 1000 / kimg) > int((run.images - run.config.train.batch) / 1000 / kimg)
+
+
+def stop_signal() -> threading.Event:
+    """Set by the first SIGTERM or Ctrl-C; a second one ends the process at once."""
+    event = threading.Event()
+
+    def note(number, frame):
+        event.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, note)
+    return event
+
+
+def describe(run: Run, loader: Loader, folder: Path) -> str:
+    def millions(network: nn.Module) -> str:
+        return f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M"
+
+    where = f"from {run.images / 1000:g} kimg on" if run.step else "from the start"
+    return (
+        f"{folder} {where}: {loader.count} pictures, G {millions(run.G)}, D {millions(run.D)} parameters, "
+        f"{run.world} process(es) on {run.device}, process {os.getpid()}"
+    )
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,58 @@
+"""What losses may look at: a batch, its fakes and every feature of either, each computed at most once."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from t2i.augment import augment
+from t2i.interfaces import Batch, Judgement, Text
+from t2i.parallel import gather
+from t2i.rng import Rng
+
+if TYPE_CHECKING:
+    from t2i.step import Run
+
+
+class Views:
+    """Lazy features of one round of one network's update. A loss that nobody asks for costs nothing."""
+
+    def __init__(self, run: Run, batch: Batch, text: Text, fake: Tensor, rng: Rng):
+        self.run, self.batch, self.text, self.fake, self.rng = run, batch, text, fake, rng
+        self.real = batch.image  # [B, 3, H, W] in [-1, 1]
+
+    def _judge(self, image: Tensor) -> Judgement:
+        if self.run.ada_p > 0:
+            image = augment(image, self.run.ada_p, self.rng, self.run.config.ada.ops)
+        return self.run.D(image, self.text)
+
+    @cached_property
+    def real_judgement(self) -> Judgement:
+        return self._judge(self.real)
+
+    @cached_property
+    def fake_judgement(self) -> Judgement:
+        return self._judge(self.fake)
+
+    @cached_property
+    def fake_clip(self) -> Tensor:
+        """[B, C] CLIP image features of random crops of the fakes, unit length."""
+        return self.run.clip.image_features(self.fake, self.rng, self.run.config.encoders.cut_size)
+
+    @cached_property
+    def clip_text(self) -> Text:
+        """The captions in the space of `fake_clip`."""
+        encoders = self.run.config.encoders
+        return self.text if encoders.text == encoders.clip else self.run.clip.text(self.batch.captions)
+
+    @cached_property
+    def same(self) -> Tensor:
+        """[B, world·B] bool: rows of one picture, or with one caption, are no negatives of each other."""
+        digests = [hashlib.blake2b(c.strip().lower().encode(), digest_size=7).digest() for c in self.batch.captions]
+        caption = torch.tensor([int.from_bytes(d) for d in digests], device=self.real.device)
+        key = torch.stack([self.batch.image_id, caption], dim=1)  # [B, 2]
+        return (key[:, None] == gather(key)[None]).any(2)

@@ -1,0 +1,24 @@
+"""Shared by all tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+hypothesis.settings.register_profile("t2i", deadline=None, derandomize=True)  # no timed assertions, the same cases always
+hypothesis.settings.load_profile("t2i")
+torch.set_num_threads(1)  # two test processes on two cores must not fight for them
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the commands that tests start
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tmp_path_factory) -> Path:
+    """Shards of 40 scenes at 16×16, made by the command."""
+    out = tmp_path_factory.mktemp("shards") / "tiny"
+    command = [sys.executable, str(Path(__file__).parents[1] / "scripts" / "make_shards.py"), "scenes", "--out", str(out)]
+    subprocess.run([*command, "--count", "40", "--size", "16", "--workers", "1"], check=True, capture_output=True)
+    return out

@@ -1,0 +1,196 @@
+"""The judge of drawn scenes: right about real ones, and its sums are right."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from t2i import sampling
+from t2i.data import scenes
+from t2i.errors import UserError
+from t2i.metrics import probe as judge
+from t2i.rng import Rng
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "probe.py"
+
+
+def script():
+    spec = importlib.util.spec_from_file_location("probe_script", SCRIPT)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def saying(objects, colors):
+    """A judge that answers this whatever it is shown."""
+    return SimpleNamespace(name=lambda images: (list(objects), list(colors)))
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return judge.load()
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """200 scenes that no training of the probe drew: another seed."""
+    return judge.real(200, 987654, held_out=())
+
+
+def test_shipped_probe_is_right_about_fresh_scenes(shipped, drawn):
+    result = judge.compute(*drawn, shipped)
+    assert result["object"] >= 0.98
+    assert result["color"] >= 0.98
+    assert result["count"] == 200
+    # Prompts that belong to other pictures: as often right as chance has it, 1 in 11 scenes.
+    images, objects, colors = drawn
+    order = Rng(0).rand(200).argsort().tolist()
+    wrong = judge.compute(images, [objects[i] for i in order], [colors[i] for i in order], shipped)
+    assert wrong["object"] < 0.25
+    assert wrong["both"] < 0.1
+
+
+def test_shipped_probe_is_right_about_held_out_pairs(shipped):
+    result = judge.compute(*judge.real(80, 55, only_held_out=True), shipped)
+    assert result["both"] >= 0.95
+    assert set(result["objects"]) <= {name for _, name in scenes.HELD_OUT}
+
+
+def test_shipped_probe_reads_spoilt_and_larger_pictures(shipped, drawn):
+    images, objects, colors = drawn
+    large = torch.nn.functional.interpolate(images, (128, 128), mode="bilinear")
+    assert judge.compute(large, objects, colors, shipped)["both"] >= 0.95
+    assert judge.compute(judge.spoil(images, Rng(1)), objects, colors, shipped)["object"] >= 0.9
+
+
+def test_shipped_probe_is_small_and_says_how_good_it_is():
+    files = list(judge.SHIPPED.iterdir())
+    assert sum(f.stat().st_size for f in files) < 1e6
+    accuracy = json.loads((judge.SHIPPED / judge.DESCRIPTION).read_text())["accuracy"]
+    assert accuracy["object"] >= 0.99
+    assert accuracy["color"] >= 0.98
+
+
+def test_compute_by_hand():
+    """Four pictures: all right; wrong colour; wrong object; a zebra, of which no colour was asked."""
+    found = saying(("train", "train", "bus", "zebra"), ("green", "red", "blue", "white"))
+    asked = ("train", "train", "car", "zebra"), ("green", "blue", "blue", None)
+    result = judge.compute(torch.zeros(4, 3, 8, 8), *asked, found)
+    train = result["objects"].pop("train")
+    assert train == {"object": 1.0, "color": 0.5, "both": 0.5, "count": 2, "colored": 2}
+    assert result["objects"] == {
+        "car": {"object": 0.0, "color": 1.0, "both": 0.0, "count": 1, "colored": 1},
+        "zebra": {"object": 1.0, "color": None, "both": 1.0, "count": 1, "colored": 0},
+    }
+    assert (result["object"], result["color"], result["both"]) == (3 / 4, 2 / 3, 2 / 4)
+    assert (result["count"], result["colored"]) == (4, 3)
+    with pytest.raises(ValueError, match="4 images, 3 objects"):
+        judge.compute(torch.zeros(4, 3, 8, 8), asked[0][:3], asked[1], found)
+    with pytest.raises(ValueError, match="no images"):
+        judge.compute(torch.zeros(0, 3, 8, 8), [], [], found)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(*[st.sampled_from("ab")] * 2, *[st.sampled_from("rg")] * 2, st.booleans()), min_size=1))
+def test_compute_sums_up(rows):
+    """Whole = weighted mean of the objects; both ≤ object; right about everything = 1."""
+    asked, found, colors, named, blank = zip(*rows)
+    wanted = [None if b else c for c, b in zip(colors, blank)]
+    images = torch.zeros(len(rows), 3, 4, 4)
+    result = judge.compute(images, asked, wanted, saying(found, named))
+    for key, weight in (("object", "count"), ("both", "count"), ("color", "colored")):
+        parts = [o for o in result["objects"].values() if o[weight]]
+        total = sum(o[weight] for o in parts)
+        assert result[weight] == total
+        if total:
+            assert result[key] == pytest.approx(sum(o[key] * o[weight] for o in parts) / total)
+    assert result["both"] <= result["object"]
+    assert judge.compute(images, asked, wanted, saying(asked, colors))["both"] == 1
+
+
+def test_spoil_keeps_range_and_shape_and_follows_its_rng(drawn):
+    images = drawn[0][:8]
+    spoilt = judge.spoil(images, Rng(5))
+    assert spoilt.shape == images.shape
+    assert spoilt.abs().max() <= 1
+    assert torch.equal(spoilt, judge.spoil(images, Rng(5)))
+    assert 0.02 < (spoilt - images).abs().mean() < 0.5
+
+
+def test_train_learns_and_its_probe_comes_back_from_disk(tmp_path):
+    lines: list[str] = []
+    probe, accuracy = judge.train(384, epochs=4, batch=32, tests=100, progress=lines.append)
+    assert accuracy["object"] > 0.5  # chance: 1 / 11
+    assert len(lines) == 5
+    judge.save(probe, tmp_path, {"accuracy": accuracy})
+    again = judge.load(tmp_path)
+    images = judge.real(20, 1)[0]
+    for a, b in zip(probe(images), again(images)):
+        torch.testing.assert_close(a, b, rtol=0.02, atol=0.02)
+    assert not any(p.requires_grad for p in again.parameters())
+
+
+@pytest.mark.parametrize("spoilt", ["nothing", "json", "weights", "classes"])
+def test_a_folder_that_is_no_probe_is_one_clear_line(tmp_path, spoilt):
+    if spoilt != "nothing":
+        judge.save(judge.Probe(), tmp_path, {})
+    if spoilt == "json":
+        (tmp_path / judge.DESCRIPTION).write_text("{")
+    elif spoilt == "weights":
+        (tmp_path / judge.WEIGHTS).write_bytes((tmp_path / judge.WEIGHTS).read_bytes()[:1000])
+    elif spoilt == "classes":
+        (tmp_path / judge.DESCRIPTION).write_text('{"objects": ["train"], "colors": ["red"]}')
+    with pytest.raises(UserError, match="--train") as error:
+        judge.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_script_prints_and_writes_the_shares(tmp_path, monkeypatch, capsys):
+    """A model that draws perfectly what training shows, and grey for what it never saw."""
+    pictures = {}
+    for i in range(12):
+        image, _, attributes = scenes.draw(3, i)
+        pictures[i] = torch.tensor(image.resize((64, 64)).getdata()).T.view(3, 64, 64) / 127.5 - 1, attributes
+    subjects = [a["objects"][0] for _, a in pictures.values()]
+    asked = {
+        "seen": [(f"prompt {i}", s["name"], s["color"]) for i, s in enumerate(subjects)],
+        "held_out": [("grey", "train", "yellow")] * 12,
+    }
+    monkeypatch.setattr(scenes, "prompts", lambda which, count, seed: asked[which][:count])
+
+    def stream(texts, truncation, noise, seeds):
+        assert (truncation, noise, list(seeds)) == (0.7, "const", list(range(5, 17)))
+        for k, text in enumerate(texts):
+            yield pictures[k][0][None] if text != "grey" else torch.zeros(1, 3, 128, 128)
+
+    model = SimpleNamespace(path=Path("runs/x"), kimg=12.0, stream=stream)
+    monkeypatch.setattr(sampling, "load_model", lambda path, device: model)
+    file = tmp_path / "new" / "probe.json"
+    script().main(["--count", "12", "--seed", "5", "--truncation", "0.7", "--json", str(file)])
+    figures = json.loads(file.read_text())
+    assert figures["seen"]["both"] == 1
+    assert figures["held_out"]["both"] == 0
+    assert figures["drawn_seen"]["both"] > 0.8
+    assert figures["drawn_held_out"]["count"] == 12
+    assert (figures["model"], figures["seed"]) == ("runs/x", 5)
+    table = capsys.readouterr().out.splitlines()
+    assert table[2].split() == ["seen", "pairs", "100.0%", "100.0%", "100.0%", "12"]
+    assert table[3].split()[-2:] == ["0.0%", "12"]
+
+
+def test_script_trains_and_refuses_nonsense(tmp_path, capsys):
+    script().main(["--train", "--scenes", "128", "--epochs", "1", "--probe", str(tmp_path)])
+    assert "spoilt color" in capsys.readouterr().out
+    assert json.loads((tmp_path / judge.DESCRIPTION).read_text())["trained"]["scenes"] == 128
+    with pytest.raises(UserError, match="--count 0"):
+        script().main(["--count", "0"])
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="another file"):
+        script().write(tmp_path / "file" / "x.json", {})
