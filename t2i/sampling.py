@@ -30,6 +30,7 @@ from t2i.rng import SampleRng
 
 FORMAT = 1  # of model.json; rises when older code could no longer read a new folder
 WEIGHTS, DESCRIPTION = "generator.safetensors", "model.json"
+AGAIN = "copy or make it again"
 RUNS, SHIPPED = Path("runs"), Path(__file__).parent / "assets" / "scenes-stylegan2"
 
 
@@ -62,6 +63,7 @@ class Model:
 
         Picture k of every prompt has the seed `seed + k`; `seeds` gives each prompt (count 1) its own instead.
         A seed fixes the latent and, with noise="random", the noise: the same picture whatever it is made beside.
+        batch: pictures a pass on an accelerator (more may change a pixel's last bit); a CPU makes one at a time.
         truncation below 1 pulls styles to their mean (1912.04958, appendix B): more typical, less varied.
         """
         return torch.cat(list(self.stream(prompts, count, seed, truncation, noise, seeds, batch)))
@@ -99,9 +101,9 @@ class Model:
         else:
             raise UserError(f"seeds: {len(seeds)} for {len(prompts)} prompts; give one a prompt, with count=1")
 
-        # The last bits of a convolution depend on the size of its batch, and then so would, here and there, a pixel.
-        # On a CPU, where it costs little, each picture is a pass of its own; elsewhere every pass has `batch` rows,
-        # the last one filled up, so that only `batch` itself can show (at most one of 255 levels).
+        # The last bits of a convolution depend on the size of its batch, and so would a pixel here and there. On a CPU
+        # each picture is therefore a pass of its own, though several at once would be faster. Elsewhere that would
+        # cost too much: every pass has `batch` rows, the last one filled up, so that only `batch` itself can show.
         size = 1 if self.device.type == "cpu" else batch
         read, text = None, None
         for start in range(0, len(each), size):
@@ -164,8 +166,11 @@ def load_model(path: str | Path | None = None, device: str | torch.device = "cpu
         raise UserError(f"device {device}: {_line(error)}; use cpu") from None
     folder = find_model(path)
     config, text_dim, kimg = _read_description(folder / DESCRIPTION)
-    nets = backbone(config.model.name)
-    text_encoder = load_text_encoder(config.encoders.text, device)
+    try:
+        nets = backbone(config.model.name)
+        text_encoder = load_text_encoder(config.encoders.text, device)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
     if text_encoder.dim != text_dim:
         raise UserError(
             f"{folder}: trained with a text encoder of width {text_dim}, but encoders.text={config.encoders.text} "
@@ -175,9 +180,11 @@ def load_model(path: str | Path | None = None, device: str | torch.device = "cpu
     try:
         generator.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{folder / WEIGHTS}: cannot be read ({_line(error)}); copy or make it again") from None
+        raise UserError(f"{folder / WEIGHTS}: cannot be read ({_line(error)}); {AGAIN}") from None
     except RuntimeError as error:
-        raise UserError(f"{folder / WEIGHTS}: does not fit the config in {DESCRIPTION} ({_line(error)})") from None
+        raise UserError(
+            f"{folder / WEIGHTS}: does not fit the config in {DESCRIPTION} ({_line(error)}); {AGAIN}"
+        ) from None
     generator = generator.eval().requires_grad_(False).to(device)
     return Model(generator, text_encoder, config, kimg, folder, device)
 
@@ -214,13 +221,12 @@ def newest_checkpoint(run: Path) -> Path | None:
 
 def _read_description(path: Path) -> tuple[Config, int, float]:
     """model.json → config, text_dim, kimg."""
-    again = "copy or make it again"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise UserError(f"{path}: cannot be read ({_line(error)}); {again}") from None
+        raise UserError(f"{path}: cannot be read ({_line(error)}); {AGAIN}") from None
     if not isinstance(values, dict) or not isinstance(values.get("format"), int):
-        raise UserError(f"{path}: not the description of a model; {again}")
+        raise UserError(f"{path}: not the description of a model; {AGAIN}")
     written = f"written by t2i {values.get('version')}, this is t2i {t2i.__version__}"
     if values["format"] != FORMAT:
         remedy = "update t2i" if values["format"] > FORMAT else "use the t2i that wrote it"
@@ -228,10 +234,13 @@ def _read_description(path: Path) -> tuple[Config, int, float]:
     try:
         config = configuration.from_dict(values["config"])
         return config, int(values["text_dim"]), float(values["kimg"])
-    except KeyError as error:
-        raise UserError(f"{path}: lacks {error}; {again}") from None
-    except (OmegaConfBaseException, UserError, TypeError, ValueError) as error:
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: {getattr(error, 'full_key', '') or 'config'}: {reason}; {written}") from None
+    except (UserError, TypeError, ValueError) as error:
         raise UserError(f"{path}: {_line(error)}; {written}") from None
+    except KeyError as error:
+        raise UserError(f"{path}: lacks {error}; {AGAIN}") from None
 
 
 def backbone(name: str) -> ModuleType:

@@ -166,6 +166,14 @@ def test_geometry_alone(operation, draws, source):
     torch.testing.assert_close(y, expected, atol=2e-5, rtol=0)
 
 
+def test_geometry_order():
+    """Twice as large, turned by π/2, shifted by (8, -4): undone from the last to the first."""
+    x = ramp()
+    y = augment(x, 0.5, Script(5.0, OPEN, 0.75, OPEN, 0.5, SHUT, 0.5, SHUT, 1.0, -0.5, OPEN), "g")[0, :2, 24:40, 24:40]
+    expected = torch.stack([(x[0, 1] + 4) / 2, -(x[0, 0] - 8) / 2])[:, 24:40, 24:40]
+    torch.testing.assert_close(y, expected, atol=2e-5, rtol=0)
+
+
 def test_mirror_and_turn_through_the_filters_stay_in_place():
     """Blitting in one go with geometry is filtered, but nothing moves: smooth pictures come out as moved exactly."""
     x = torch.nn.functional.interpolate(pictures(4, 12, dtype=torch.float64), 64, mode="bicubic")
@@ -202,6 +210,13 @@ def test_colour_alone(operation, draw, colour, expected):
     x = torch.tensor(colour)[None, :, None, None].expand(2, 3, 16, 16)
     y = augment(x, 0.5, only(operation, [draw], 1, 1, 1, 1, 1), "c")
     torch.testing.assert_close(y, torch.tensor(expected)[None, :, None, None].expand_as(x))
+
+
+def test_colour_order():
+    """Brightness, contrast, hue: (0.1 + 0.2)·2 in red becomes green."""
+    x = torch.tensor([0.1, -0.2, -0.2])[None, :, None, None].expand(1, 3, 16, 16)
+    y = augment(x, 0.5, Script(1.0, OPEN, 2.0, OPEN, 0.5, SHUT, 5 / 6, OPEN, 0.5, SHUT), "c")
+    torch.testing.assert_close(y[0, :, 0, 0], torch.tensor([0.0, 0.6, 0.0]), atol=1e-6, rtol=0)
 
 
 # ---- f, n, o

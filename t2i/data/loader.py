@@ -21,7 +21,7 @@ import urllib.error
 import urllib.request
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -344,7 +344,7 @@ def _decode(key: str, members: dict[str, memoryview], number: int) -> Sample:
     if "json" not in members:
         raise BadSample("no json")
     try:
-        meta = json.loads(bytes(members["json"]))
+        meta = json.loads(str(members["json"], "utf-8"))
         texts = [text for text in meta["captions"] if isinstance(text, str) and text]
         image_id = int(meta.get("image_id", number))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -419,27 +419,41 @@ def _keep(cache: dict, key: Any, value: Any) -> None:
 # --- batches
 
 
+@dataclass
+class _Rows:
+    """A batch on its way from a worker: of its parts only the pictures are large enough for shared memory."""
+
+    image: Tensor  # [B, 3, H, W] uint8
+    captions: list[str]
+    captions2: list[str]
+    image_id: list[int]
+    extra: dict[str, np.ndarray]
+    broken: list[str]
+
+
 class _Steps(Dataset):
-    """Step → this process's rows of its batch, with uint8 pictures; a UserError is returned, not raised."""
+    """Step → this process's rows of its batch; a UserError is returned, not raised."""
 
     def __init__(self, samples: Samples, seed: int, batch: int, rank: int, world: int, mirror: bool, two: bool):
         self.samples, self.seed, self.batch, self.rank, self.world = samples, seed, batch, rank, world
         self.mirror, self.two = mirror, two
         self.order = Order(samples.counts, seed)
         self.mixed_seed = derive_seed(seed) << 64
-        self.size: torch.Size | None = None  # of every picture; set once one has been seen
+        # What every sample must be like; set once one has been seen.
+        self.size = torch.Size((3, 0, 0))
         self.extra: dict[str, tuple] = {}  # name → dtype, shape
 
-    def __getitem__(self, step: int) -> Batch | UserError:
+    def __getitem__(self, step: int) -> _Rows | UserError:
         # An exception would reach the training process as pages of text.
         try:
-            return self._batch(step)
+            return self._rows(step)
         except UserError as error:
             return error
 
-    def _batch(self, step: int) -> Batch:
-        assert self.size is not None
-        image = torch.empty(self.batch, *self.size, dtype=torch.uint8)
+    def _rows(self, step: int) -> _Rows:
+        channels, height, width = self.size
+        # In memory as the decoder leaves them, colours innermost.
+        image = torch.empty(self.batch, height, width, channels, dtype=torch.uint8).permute(0, 3, 1, 2)
         first, second, ids = [], [], []
         broken: list[str] = []
         extra: dict[str, list[np.ndarray]] = {name: [] for name in self.extra}
@@ -458,8 +472,7 @@ class _Steps(Dataset):
             ids.append(sample.image_id)
             for name, values in extra.items():
                 values.append(sample.extra[name])
-        stacked = {name: torch.from_numpy(np.stack(values)) for name, values in extra.items()}
-        return Batch(image, first, torch.tensor(ids), second if self.two else None, stacked, broken)
+        return _Rows(image, first, second, ids, {name: np.stack(values) for name, values in extra.items()}, broken)
 
     def _sample(self, position: int, broken: list[str]) -> tuple[Sample, Random]:
         """The sample of a position, or another one drawn from its random numbers where that one is broken."""
@@ -554,14 +567,21 @@ class Loader:
         for item in spread(self._steps, _From(self.start), self.workers, "data.workers"):
             if isinstance(item, UserError):
                 raise item
-            self._count(item)
-            yield replace(item, image=item.image.float().div_(127.5).sub_(1))
+            self._count(len(item.image), item.broken)
+            yield Batch(
+                item.image.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1),
+                item.captions,
+                torch.tensor(item.image_id),
+                item.captions2 if self._steps.two else None,
+                {name: torch.from_numpy(values) for name, values in item.extra.items()},
+                item.broken,
+            )
 
-    def _count(self, batch: Batch) -> None:
+    def _count(self, rows: int, broken: list[str]) -> None:
         """Stops the run when more than max_broken of the set is known to be broken."""
-        self.read_count += len(batch)
-        self.broken_count += len(batch.broken)
-        for line in batch.broken:
+        self.read_count += rows
+        self.broken_count += len(broken)
+        for line in broken:
             if line not in self._offenders and len(self._offenders) < 1000:
                 self._offenders[line] = None
                 log.warning("broken sample replaced: %s", line)
