@@ -90,8 +90,15 @@ def load(run: Run, folder: Path) -> None:
     """Puts a run into the state that `save` stored in a folder."""
     try:
         stored = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-        for name in ("G", "D", "G_ema", "g_optimizer", "d_optimizer", "scaler"):
+        for name in ("G", "D", "G_ema", "scaler"):
             getattr(run, name).load_state_dict(stored[name])
+        for name in ("g_optimizer", "d_optimizer"):
+            optimizer = getattr(run, name)
+            # The configuration's learning rate and betas, which may have been changed, not the stored ones.
+            options = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+            optimizer.load_state_dict(stored[name])
+            for group, given in zip(optimizer.param_groups, options, strict=True):
+                group.update(given)
     except (RuntimeError, ValueError, KeyError, OSError, EOFError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(

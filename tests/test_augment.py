@@ -167,10 +167,11 @@ def test_geometry_alone(operation, draws, source):
 
 
 def test_geometry_order():
-    """Twice as large, turned by π/2, shifted by (8, -4): undone from the last to the first."""
+    """Twice as large, turned by π/2, made twice as wide and half as high, shifted by (8, -4): undone backwards."""
     x = ramp()
-    y = augment(x, 0.5, Script(5.0, OPEN, 0.75, OPEN, 0.5, SHUT, 0.5, SHUT, 1.0, -0.5, OPEN), "g")[0, :2, 24:40, 24:40]
-    expected = torch.stack([(x[0, 1] + 4) / 2, -(x[0, 0] - 8) / 2])[:, 24:40, 24:40]
+    script = Script(5.0, OPEN, 0.75, OPEN, 5.0, OPEN, 0.5, SHUT, 1.0, -0.5, OPEN)
+    y = augment(x, 0.5, script, "g")[0, :2, 24:40, 24:40]
+    expected = torch.stack([(x[0, 1] + 4) * 2 / 2, -(x[0, 0] - 8) / 2 / 2])[:, 24:40, 24:40]
     torch.testing.assert_close(y, expected, atol=2e-5, rtol=0)
 
 

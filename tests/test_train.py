@@ -80,7 +80,8 @@ def test_a_run_leaves_everything_it_promises(arguments, monkeypatch):
     assert {p.name for p in kept[-1].iterdir()} == {"generator.safetensors", "model.json", "state.pt"}
     snapshots = sorted((folder / "snapshots").glob("*.png"))
     assert [p.stem for p in snapshots] == ["0000000016", "0000000032"]
-    assert Image.open(snapshots[0]).width >= 2 * 16
+    with Image.open(snapshots[0]) as picture:
+        assert picture.width >= 2 * 16
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     board = EventAccumulator(str(folder / "tensorboard"))
