@@ -5,6 +5,9 @@
 
 The folder: open_clip_config.json (the model), model.safetensors (float16), vocabulary.json (its tokens) and
 metrics.json (how it was trained, and how well it retrieves pictures and captions that it has not seen).
+
+With --text hf:NAME_OR_FOLDER the text tower is a pretrained BERT, RoBERTa or T5: it stays as it is, a projection
+is learnt, and the folder holds its config and tokenizer in place of vocabulary.json.
 """
 
 import argparse
@@ -24,6 +27,7 @@ from tqdm import tqdm
 
 from t2i.data import scenes
 from t2i.data.loader import BadSample, Loader, Sample, Samples
+from t2i.data.shards import read_manifest
 from t2i.encoders.clip import Clip, load_clip, resample
 from t2i.encoders.pretrained import CONFIG
 from t2i.encoders.vocabulary import FILE as VOCABULARY
@@ -52,6 +56,7 @@ def arguments() -> argparse.Namespace:
     add("--width", type=int, help="channels of the image tower (default 96, of a resnet's first stage 16)")
     add("--layers", type=int, help="blocks of the image tower (default 3, of each of a resnet's four stages 1)")
     add("--patch", type=int, default=8, help="side of a vit's patches (default %(default)s)")
+    add("--text", help="hf:NAME_OR_FOLDER of a pretrained text tower; else a small one is trained")
     add("--text-width", type=int, default=128, help="channels of the text tower (default %(default)s)")
     add("--text-layers", type=int, default=2, help="its blocks (default %(default)s)")
     add("--embed-dim", type=int, default=128, help="length of the common vectors (default %(default)s)")
@@ -67,8 +72,8 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def model_config(a: argparse.Namespace, vocab_size: int) -> dict[str, Any]:
-    """The model in open_clip's own terms."""
+def model_config(a: argparse.Namespace, vocab_size: int = 0) -> dict[str, Any]:
+    """The model in open_clip's own terms. vocab_size: of a text tower that is trained from the start."""
     vision: dict[str, Any] = {"image_size": a.resolution}
     if a.arch == "vit":
         width = a.width or 96
@@ -85,15 +90,19 @@ def model_config(a: argparse.Namespace, vocab_size: int) -> dict[str, Any]:
     heads = max(1, a.text_width // 32)
     if a.text_width % heads:
         raise UserError(f"--text-width {a.text_width}: must be a multiple of {heads} (its heads)")
-    text = {"context_length": a.context, "vocab_size": vocab_size, "width": a.text_width, "heads": heads,
-            "layers": a.text_layers}  # fmt: skip
+    text: dict[str, Any] = {"context_length": a.context}
+    if a.text:
+        where = a.text.removeprefix("hf:")
+        text |= {"hf_model_name": where, "hf_tokenizer_name": where, "hf_proj_type": "linear"}
+    else:
+        text |= {"vocab_size": vocab_size, "width": a.text_width, "heads": heads, "layers": a.text_layers}
     return {"embed_dim": a.embed_dim, "vision_cfg": vision, "text_cfg": text}
 
 
 def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor, same: Tensor) -> Tensor:
-    """CLIP's symmetric loss (Radford et al. 2021, fig. 3). image, text [B, C] unit length, same [B, B] bool.
+    """CLIP's symmetric loss (Radford et al. 2021, 2103.00020, fig. 3).
 
-    Rows that are `same` (one picture, or one caption) are no negatives of each other.
+    image, text [B, C] unit length; same [B, B] bool: rows that are no negatives of each other.
     """
     eye = torch.eye(len(image), dtype=torch.bool, device=image.device)
     logits = (scale * image @ text.T).float().masked_fill(same & ~eye, -torch.inf)  # [B, B]
@@ -101,7 +110,7 @@ def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor, same: Tensor) -
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
-def same(batch: Batch) -> Tensor:
+def same_rows(batch: Batch) -> Tensor:
     """[B, B] bool: of one picture, or with the same caption."""
     first: dict[str, int] = {}
     caption = torch.tensor([first.setdefault(c.strip().lower(), len(first)) for c in batch.captions])
@@ -120,15 +129,35 @@ def learning_rate(step: int, steps: int) -> float:
     return step / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def train(network: Any, tokenizer: CompactTokenizer, batches: Iterator[Batch], a: argparse.Namespace) -> list[float]:
+def build(a: argparse.Namespace, samples: Samples) -> tuple[Any, Any, dict[str, Any]]:
+    """Network, tokenizer and the network's config."""
+    torch.manual_seed(a.seed)
+    if not a.text:
+        tokenizer = CompactTokenizer(collect(all_captions(samples), a.min_count), a.context)
+        config = model_config(a, tokenizer.vocab_size)
+        return open_clip.CLIP(**config).to(a.device), tokenizer, config
+    config = model_config(a)
+    where = config["text_cfg"]["hf_model_name"]
+    try:
+        network = open_clip.CustomTextCLIP(**config).to(a.device)
+        network.lock_text_tower()
+        return network, open_clip.tokenizer.HFTokenizer(where, context_length=a.context), config
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"--text {a.text}: no BERT, RoBERTa or T5 that can be read ({reason})") from None
+
+
+def train(network: Any, tokenizer: Any, batches: Iterator[Batch], a: argparse.Namespace) -> list[float]:
     """Trains in place; returns the loss of every step."""
-    matrices = [p for p in network.parameters() if p.ndim >= 2]
-    others = [p for p in network.parameters() if p.ndim < 2]
+    learnt = [p for p in network.parameters() if p.requires_grad]
+    matrices, others = [p for p in learnt if p.ndim >= 2], [p for p in learnt if p.ndim < 2]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=a.lr, betas=(0.9, 0.98), eps=1e-6)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step + 1, a.steps))
     losses: list[float] = []
     network.train()
+    if a.text:
+        network.text.transformer.eval()
     with tqdm(total=a.steps, desc="training", unit="step", mininterval=0.5) as bar:
         for step in range(a.steps):
             batch = next(batches)
@@ -137,12 +166,14 @@ def train(network: Any, tokenizer: CompactTokenizer, batches: Iterator[Batch], a
             draw = rng.rand(len(image), 3).to(a.device)
             side = a.min_crop + (1 - a.min_crop) * draw[:, 0]
             image = resample(image, a.resolution, side, (1 - side)[:, None] * draw[:, 1:])
-            ids = drop_words(tokenizer(batch.captions), tokenizer, a.word_drop, rng).to(a.device)  # [B, L]
+            ids = tokenizer(batch.captions)  # [B, L]
+            if isinstance(tokenizer, CompactTokenizer):
+                ids = drop_words(ids, tokenizer, a.word_drop, rng)
             loss = contrastive_loss(
                 network.encode_image(image, normalize=True),
-                network.encode_text(ids, normalize=True),
+                network.encode_text(ids.to(a.device), normalize=True),
                 network.logit_scale.exp(),
-                same(batch).to(a.device),
+                same_rows(batch).to(a.device),
             )
             optimizer.zero_grad()
             loss.backward()
@@ -230,31 +261,38 @@ def zero_shot(clip: Clip, samples: list[Sample], prompts: int = 8) -> dict[str, 
 
 def main() -> None:
     a = arguments()
-    for name in ("steps", "batch", "resolution", "patch", "text_width", "text_layers", "embed_dim", "min_count"):
-        if getattr(a, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} {getattr(a, name)}: must be 1 or more")
+    least = {"steps": 1, "batch": 2, "resolution": 1, "width": 2, "layers": 1, "patch": 1, "text_width": 1,
+             "text_layers": 1, "embed_dim": 1, "context": 3, "min_count": 1}  # fmt: skip
+    for name, value in least.items():
+        if (given := getattr(a, name)) is not None and given < value:
+            raise UserError(f"--{name.replace('_', '-')} {given}: must be {value} or more")
     if not 0 < a.min_crop <= 1:
         raise UserError(f"--min-crop {a.min_crop}: a share above 0, at most 1")
     val = Samples(a.val)
     loader = Loader(a.shards, a.batch, seed=a.seed, workers=a.workers)
-    tokens = collect(all_captions(loader.samples), a.min_count)
-    tokenizer = CompactTokenizer(tokens, a.context)
-    config = model_config(a, tokenizer.vocab_size)
-    torch.manual_seed(a.seed)
-    network = open_clip.CLIP(**config).to(a.device)
+    network, tokenizer, config = build(a, loader.samples)
     sizes = {
         "image_tower": sum(p.numel() for p in network.visual.parameters()),
         "all": sum(p.numel() for p in network.parameters()),
     }
-    print(f"{loader.count} pictures, {len(tokens)} tokens, {sizes['all'] / 1e6:.2f} M weights")
+    print(
+        f"{loader.count} pictures, {sizes['all'] / 1e6:.2f} M weights, {sizes['image_tower'] / 1e6:.2f} M for pictures"
+    )
     begin = time.monotonic()
-    losses = train(network, tokenizer, iter(loader), a)
+    try:
+        losses = train(network, tokenizer, iter(loader), a)
+    except KeyboardInterrupt:
+        raise UserError(f"stopped; nothing was written to {a.out}") from None
     seconds = time.monotonic() - begin
 
     a.out.mkdir(parents=True, exist_ok=True)
     preprocess = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"}
     (a.out / CONFIG).write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=1) + "\n")
-    (a.out / VOCABULARY).write_text(json.dumps(tokens, ensure_ascii=False) + "\n")
+    if isinstance(tokenizer, CompactTokenizer):
+        (a.out / VOCABULARY).write_text(json.dumps(tokenizer.tokens, ensure_ascii=False) + "\n")
+    else:
+        network.text.config.save_pretrained(a.out)
+        tokenizer.save_pretrained(a.out)
     state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in network.state_dict().items()}
     (a.out / "model.safetensors").write_bytes(save(state))
 
@@ -263,7 +301,8 @@ def main() -> None:
     spread = samples[:: max(1, len(samples) // 500)][:500]
     options = {k: v for k, v in vars(a).items() if k not in ("shards", "val", "out", "device", "workers")}
     metrics: dict[str, Any] = {
-        "options": options, "weights": sizes, "pictures": loader.count, "tokens": len(tokens),
+        "options": options, "source": (read_manifest(Path(a.shards)) or {}).get("source"), "weights": sizes,
+        "pictures": loader.count,
         "seconds": round(seconds), "loss": round(sum(losses[-50:]) / len(losses[-50:]), 4),
         "retrieval": retrieval(clip, spread),
     }  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchvision.transforms.functional import to_tensor
 
 from t2i import sampling
 from t2i.data import scenes
@@ -157,7 +158,7 @@ def test_script_prints_and_writes_the_shares(tmp_path, monkeypatch, capsys):
     pictures = {}
     for i in range(12):
         image, _, attributes = scenes.draw(3, i)
-        pictures[i] = torch.tensor(image.resize((64, 64)).getdata()).T.view(3, 64, 64) / 127.5 - 1, attributes
+        pictures[i] = to_tensor(image.resize((64, 64))) * 2 - 1, attributes
     subjects = [a["objects"][0] for _, a in pictures.values()]
     asked = {
         "seen": [(f"prompt {i}", s["name"], s["color"]) for i, s in enumerate(subjects)],

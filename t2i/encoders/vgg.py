@@ -60,10 +60,10 @@ class Vgg(nn.Module):
         x = (image + 1) / 2
         x = x.flip(1) if self.reverse else x
         x = (x * self.factor - self.mean) / self.std
-        out = {}
+        out: dict[str, Tensor] = {}
         for (name, _), block in zip(self.layers.items(), self.blocks):
             x = F.max_pool2d(x, 2) if out else x
-            for conv in block:  # type: ignore[union-attr]
+            for conv in block:  # type: ignore[attr-defined]
                 x = F.relu(conv(x))
             out[name] = x
         return out

@@ -200,7 +200,7 @@ def save(probe: Probe, folder: str | Path, facts: dict[str, Any]) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.half().contiguous() for k, v in probe.state_dict().items() if v.is_floating_point()}
-    safetensors.torch.save_file(state, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(safetensors.torch.save(state))
     description = {"format": 1, "objects": probe.objects, "colors": probe.colors} | facts
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from t2i import config
 from t2i.interfaces import Judgement, Text
 from t2i.nets import ops
-from t2i.nets.layers import GAIN, Conv2d, FullyConnected, Mapping, minibatch_stddev, sentence
+from t2i.nets.layers import GAIN, Conv2d, FullyConnected, Mapping, minibatch_stddev
 
 COLOURS = 3
 
@@ -174,13 +174,19 @@ class Synthesis(nn.Module):
             i = o
 
     def forward(self, ws: Tensor, text: Text | Tensor | None = None, noise: Any = "random") -> Tensor:
-        """noise: "random", "const" (the stored maps) or an object with `.randn(B, 1, H, W)`, called a noisy layer."""
+        """noise: "random", "const" (the stored maps) or an object with `.randn(B, 1, H, W)`, called a noisy layer.
+
+        Vectors are taken as they are. Sentences, of unit length, are first scaled to components of unit variance:
+        w has those, and beside it text √C times weaker goes unheard for most of a short training.
+        """
+        if isinstance(text, Text):
+            text = text.sentence * math.sqrt(text.sentence.shape[1])
         x = image = None
         w, first = ws.unbind(1), 0
         for r in self.resolutions:
             block = getattr(self, f"b{r}")
             # Each toRGB shares the w of the convolution after it.
-            x, image = block(x, image, w[first : first + block.convs + 1], sentence(text), noise)
+            x, image = block(x, image, w[first : first + block.convs + 1], text, noise)
             first += block.convs
         return image
 
