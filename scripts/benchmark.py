@@ -75,8 +75,8 @@ def main() -> None:
     print(", ".join(f"{k} {v}" for k, v in machine.items()))
     print(f"{'phase':<28}{'precision':>10}{'ms':>10}{'of conv':>9}{'pictures/s':>12}{'GB':>7}")
     for row in rows:
-        cells = (row.get("ms"), 10, 1), (row.get("of_conv"), 9, 2), (row.get("pictures_per_second"), 12, 1), (row.get("gb"), 7, 2)  # fmt: skip
-        numbers = "".join(f"{'' if v is None else f'{v:.{d}f}':>{w}}" for v, w, d in cells)
+        columns = {"ms": (10, 1), "of_conv": (9, 2), "pictures_per_second": (12, 1), "gb": (7, 2)}
+        numbers = "".join(f"{f'{row[k]:.{d}f}' if k in row else '':>{w}}" for k, (w, d) in columns.items())
         print(f"{row['phase']:<28}{row.get('precision', ''):>10}{numbers}")
     if a.json:
         a.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
@@ -117,7 +117,7 @@ class Convolutions(TorchDispatchMode):
                 self.calls.append((func, tuple(describe(x) for x in args)))
         return func(*args, **(kwargs or {}))
 
-    def replay(self, device: torch.device) -> None:
+    def replay(self) -> None:
         for func, args in self.made:
             func(*args)
 
@@ -206,7 +206,7 @@ def networks(settings: Config, a: argparse.Namespace, device: torch.device, prec
         with recorder:
             phase()
         recorder.make(device)
-        bare = seconds(lambda recorder=recorder: recorder.replay(device), a.repeat, device)
+        bare = seconds(recorder.replay, a.repeat, device)
         rows.append({
             "phase": phase.__name__.replace("_", " ").replace("g ", "G ").replace("d ", "D ").replace("r1", "R1"),
             "ms": 1e3 * taken, "conv_ms": 1e3 * bare, "of_conv": taken / bare, "pictures_per_second": batch / taken,

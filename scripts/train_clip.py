@@ -242,8 +242,9 @@ def zero_shot(clip: Clip, samples: list[Sample], prompts: int = 8) -> dict[str, 
     Apart for pairs that training shows and pairs that it leaves out; `prompts` captions a pair, averaged.
     """
     pairs = scenes.pairs("all")
-    means = [clip.text([p for p, _, _ in scenes.prompts([pair], prompts, seed=1)]).sentence.mean(0) for pair in pairs]
-    best = (image_features(clip, samples) @ F.normalize(torch.stack(means), dim=1).T).argmax(1).tolist()
+    captions = [p for pair in pairs for p, _, _ in scenes.prompts([pair], prompts, seed=1)]
+    means = clip.text(captions).sentence.unflatten(0, (len(pairs), prompts)).mean(1)  # [pairs, C]
+    best = (image_features(clip, samples) @ F.normalize(means, dim=1).T).argmax(1).tolist()
     found: dict[str, Any] = {"pairs": len(pairs)}
     for group in ("seen", "held_out"):
         known = set(scenes.pairs(group))
@@ -268,6 +269,7 @@ def main() -> None:
             raise UserError(f"--{name.replace('_', '-')} {given}: must be {value} or more")
     if not 0 < a.min_crop <= 1:
         raise UserError(f"--min-crop {a.min_crop}: a share above 0, at most 1")
+    model_config(a)  # complains before the work starts
     val = Samples(a.val)
     loader = Loader(a.shards, a.batch, seed=a.seed, workers=a.workers)
     network, tokenizer, config = build(a, loader.samples)

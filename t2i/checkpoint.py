@@ -9,7 +9,7 @@ import os
 import random
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -41,6 +41,9 @@ def save(run: Run, run_folder: Path) -> Path:
             _flush(path)
         partial.rename(target)
         _flush(target.parent)
+    except UserError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         shutil.rmtree(partial, ignore_errors=True)
         before = folders(run_folder)
@@ -65,7 +68,7 @@ def _flush(path: Path) -> None:
 def state(run: Run) -> dict[str, Any]:
     """All that the next step depends on, as tensors and plain values (loads with weights_only=True)."""
     version, numbers, gauss = random.getstate()
-    _, keys, position, has_gauss, cached = np.random.get_state()  # type: ignore[misc]
+    _, keys, position, has_gauss, cached = cast(tuple, np.random.get_state())
     return {
         "G": run.G.state_dict(),
         "D": run.D.state_dict(),

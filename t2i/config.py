@@ -47,6 +47,7 @@ class Model:
     d_architecture: str = "resnet"  # resnet, skip or orig
     g_text: str = "lafite"  # how text reaches the generator: lafite (per-layer MLPs) or mapping (joined to z)
     d_text: str = "lafite"  # how text reaches the discriminator: lafite (f(x) + <d(x), t>) or projection (cmap)
+    noise: bool = True  # StyleGAN2's noise inputs; false suits pictures of flat colours, where noise can only hurt
     mbstd_group: int = 4  # pictures compared by minibatch stddev; must divide the batch of one process
     conv_clamp: float | None = None  # clamps activations at this value (256 for fp16)
 
@@ -239,7 +240,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = (), devices:
         near = [str(p) for p in Path("configs").glob("*.yaml")]
         raise UserError(f"config {path}: no such file; {closest(str(path), near)}")
     try:
-        given = OmegaConf.merge(OmegaConf.load(path) if path else {}, OmegaConf.from_dotlist(list(overrides)))
+        given: Any = OmegaConf.merge(OmegaConf.load(path) if path else {}, OmegaConf.from_dotlist(list(overrides)))
         base = OmegaConf.structured(Config)
         name = str(given.get("preset") or "")
         if name:
@@ -271,6 +272,9 @@ def to_yaml(config: Config) -> str:
 
 def from_dict(values: dict[str, Any]) -> Config:
     """A Config from the plain dict that `dataclasses.asdict` gave, as stored in a checkpoint."""
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
+    except OmegaConfBaseException as error:
+        raise UserError(f"stored configuration: {_explain(error)}") from None
     assert isinstance(config, Config)
     return config

@@ -17,11 +17,14 @@ def closest(name: str, known: Iterable[str]) -> str:
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Runs a script's main: a UserError becomes one line on stderr and exit status 2."""
+    """Runs a script's main: a UserError becomes one line on stderr and exit status 2, Ctrl-C one word and 130."""
     try:
         main()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)

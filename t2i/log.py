@@ -89,9 +89,7 @@ class Log:
         picture = picture_grid(images, self.config.log.grid, self.prompts)
         picture.save(path)
         pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
-        self.board.add_image(
-            "snapshot", pixels.view(picture.height, picture.width, 3), run.images, dataformats="HWC"
-        )
+        self.board.add_image("snapshot", pixels.view(picture.height, picture.width, 3), run.images, dataformats="HWC")
         return path
 
     def say(self, line: str) -> None:

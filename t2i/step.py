@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,9 @@ class Run:
     """Everything that a step reads or changes."""
 
     config: Config
-    G: nn.Module
-    D: nn.Module
-    G_ema: nn.Module
+    G: Any  # a Generator of t2i/nets
+    D: Any  # a Discriminator of t2i/nets
+    G_ema: Any
     text_encoder: TextEncoder
     clip: Clip | None
     d_optimizer: torch.optim.Optimizer

@@ -41,13 +41,17 @@ class Views:
     @cached_property
     def fake_clip(self) -> Tensor:
         """[B, C] CLIP image features of random crops of the fakes, unit length."""
+        assert self.run.clip is not None
         return self.run.clip.image_features(self.fake, self.rng, self.run.config.encoders.cut_size)
 
     @cached_property
     def clip_text(self) -> Text:
         """The captions in the space of `fake_clip`."""
         encoders = self.run.config.encoders
-        return self.text if encoders.text == encoders.clip else self.run.clip.text(self.batch.captions)
+        if encoders.text == encoders.clip:
+            return self.text
+        assert self.run.clip is not None
+        return self.run.clip.text(self.batch.captions)
 
     @cached_property
     def same(self) -> Tensor:

@@ -9,7 +9,8 @@ import hypothesis
 import pytest
 import torch
 
-hypothesis.settings.register_profile("t2i", deadline=None, derandomize=True)  # no timed assertions, the same cases always
+# No timed assertions, and the same cases always.
+hypothesis.settings.register_profile("t2i", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("t2i")
 torch.set_num_threads(1)  # two test processes on two cores must not fight for them
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the commands that tests start
@@ -19,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the commands that tests sta
 def tiny_shards(tmp_path_factory) -> Path:
     """Shards of 40 scenes at 16×16, made by the command."""
     out = tmp_path_factory.mktemp("shards") / "tiny"
-    command = [sys.executable, str(Path(__file__).parents[1] / "scripts" / "make_shards.py"), "scenes", "--out", str(out)]
+    script = Path(__file__).parents[1] / "scripts" / "make_shards.py"
+    command = [sys.executable, str(script), "scenes", "--out", str(out)]
     subprocess.run([*command, "--count", "40", "--size", "16", "--workers", "1"], check=True, capture_output=True)
     return out

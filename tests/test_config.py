@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from t2i import config
 from t2i.errors import UserError
 
@@ -86,7 +87,7 @@ def test_missing_and_broken_files(tmp_path):
         config.load(tmp_path / "absent.yaml")
     path = tmp_path / "broken.yaml"
     path.write_text("train: {batch: 8\n")
-    with pytest.raises(UserError, match="broken.yaml"):
+    with pytest.raises(UserError, match=r"broken\.yaml"):
         config.load(path)
 
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 import torch.multiprocessing as mp
+
 from t2i import config, losses, parallel, train
 from t2i.data.loader import Loader
 from t2i.rng import Rng, SampleRng, derive_seed

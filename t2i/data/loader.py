@@ -42,6 +42,7 @@ from t2i.rng import derive_seed
 
 GROUP = 16  # shards shuffled together: the most that must be at hand at a time
 PICTURES = ("jpg", "jpeg", "png", "webp")
+OPEN = 2 * GROUP  # tars held open
 TRIES = 20  # samples tried in place of one broken one
 TIMEOUT = 60  # seconds without a byte before a download is given up
 
@@ -67,7 +68,7 @@ class Sample:
 # --- one shard
 
 
-@dataclass
+@dataclass(eq=False)
 class Shard:
     """A tar, here or elsewhere. A remote one is fetched, and its members looked up, when first read."""
 
@@ -78,6 +79,7 @@ class Shard:
     sha256: str = ""
     _path: Path | None = None
     _index: "_Index | None" = None
+    _file: int = -1
 
     @property
     def name(self) -> str:
@@ -102,24 +104,30 @@ class Shard:
         index = self.index()
         if number >= len(index.keys):
             raise BadSample(f"{self.name}: sample {number}: not in the tar, which is shorter than its manifest says")
-        spans = index.spans[number].tolist()
-        begin = min(offset for offset, size in spans if size >= 0)
-        end = max(offset + size for offset, size in spans)
+        begin, end, *spans = index.spans[number].tolist()
         data = bytearray(end - begin)
-        file = os.open(self.path(), os.O_RDONLY)
         try:
-            got = os.preadv(file, [data], begin)
-        finally:
-            os.close(file)
+            if self._file < 0:
+                self._file = os.open(self.path(), os.O_RDONLY)
+            # A read at a place leaves the file's position alone, which forked workers share.
+            got = os.preadv(self._file, [data], begin)
+        except OSError as error:
+            raise UserError(f"data.shards: cannot read {self.path()}: {_reason(error)}; bring it back") from None
         if got < len(data):
-            raise BadSample(f"{self.name}: {index.keys[number]}: the tar ends within the sample")
+            raise BadSample(f"{self.name}: {index.keys[number]}: the tar has become shorter")
         view = memoryview(data)
-        members = {
-            name: view[offset - begin : offset - begin + size]
-            for name, (offset, size) in zip(index.names, spans)
-            if size >= 0
-        }
+        pairs = zip(index.names, spans[::2], spans[1::2])
+        members = {name: view[offset - begin : offset - begin + size] for name, offset, size in pairs if offset}
         return index.keys[number], members
+
+    def close(self) -> None:
+        """The next read opens it again."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __del__(self) -> None:
+        self.close()
 
     def _fetch(self) -> Path:
         """Brings the tar into the cache, once for all processes, whole or not at all."""
@@ -152,7 +160,7 @@ class _Index:
 
     keys: list[str]  # n samples
     names: list[str]  # the m extensions found
-    spans: np.ndarray  # [n, m, 2] int64: offset, size; size -1 where a sample has no such member
+    spans: np.ndarray  # [n, 2 + 2m] int64: where the sample begins and ends, then each member's offset (0: none), size
     whole: bool  # False: cut off or damaged after these samples
 
     def __init__(self, path: Path):
@@ -181,11 +189,14 @@ class _Index:
         except (tarfile.TarError, EOFError):
             pass  # what came before the damage can be used
         except OSError as error:
-            raise UserError(f"data.shards: cannot read {path}: {_reason(error)}") from None
-        self.spans = np.full((len(rows), len(self.names), 2), -1, np.int64)
+            raise UserError(f"data.shards: cannot read {path}: {_reason(error)}; bring it back") from None
+        self.spans = np.zeros((len(rows), 2 + 2 * len(self.names)), np.int64)
         for i, row in enumerate(rows):
+            self.spans[i, 0] = min(offset for offset, _ in row.values())
+            self.spans[i, 1] = max(offset + size for offset, size in row.values())
             for name, span in row.items():
-                self.spans[i, self.names.index(name)] = span
+                column = 2 + 2 * self.names.index(name)
+                self.spans[i, column : column + 2] = span
 
 
 # --- which shards
@@ -321,6 +332,7 @@ class Samples:
                 shard.samples = len(index.keys)
                 if not index.whole:
                     self.complaints.append(f"{shard.name}: cut off or damaged after {shard.samples} samples")
+        self._open: list[Shard] = []
         self.counts = [shard.samples for shard in self.shards]
         self.starts = [0, *itertools.accumulate(self.counts)]
         if len(self) == 0:
@@ -329,11 +341,19 @@ class Samples:
     def __len__(self) -> int:
         return self.starts[-1]
 
+    def place(self, number: int) -> tuple[Shard, int]:
+        """The shard of a sample, and its number in there."""
+        which = bisect_right(self.starts, number) - 1
+        return self.shards[which], number - self.starts[which]
+
     def read(self, number: int) -> Sample:
         """Sample `number`, 0 to len - 1, decoded. Raises BadSample, whose text is 'tar: key: reason'."""
-        place = bisect_right(self.starts, number) - 1
-        shard = self.shards[place]
-        key, members = shard.read(number - self.starts[place])
+        shard, inside = self.place(number)
+        if shard not in self._open:
+            if len(self._open) == OPEN:
+                self._open.pop(0).close()
+            self._open.append(shard)
+        key, members = shard.read(inside)
         try:
             return _decode(key, members, number)
         except BadSample as bad:
@@ -497,8 +517,7 @@ class _Steps(Dataset):
             if value is None or (value.dtype, value.shape) != (dtype, shape):
                 wrong = f"{name}.npy is missing or of another shape"
         if wrong:
-            shard = self.samples.shards[bisect_right(self.samples.starts, number) - 1]
-            raise BadSample(f"{shard.name}: {sample.key}: {wrong}")
+            raise BadSample(f"{self.samples.place(number)[0].name}: {sample.key}: {wrong}")
 
 
 def _sides(shape: torch.Size) -> str:

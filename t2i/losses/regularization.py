@@ -27,7 +27,7 @@ def path_length(v: Views, decay: float = 0.01, shrink: int = 2) -> Tensor:
     rows = max(len(v.batch) // shrink, 1)
     G = v.run.G
     w = G.mapping(v.rng.randn(rows, G.latent_dim), v.text[:rows])  # [b, num_ws, style_dim]
-    image = G.synthesis(w, v.text[:rows], noise=v.rng)
+    image = G.synthesis(w, v.text[:rows], noise=v.rng if v.run.config.model.noise else None)
     y = v.rng.randn(*image.shape) / math.sqrt(image.shape[2] * image.shape[3])
     (gradient,) = torch.autograd.grad((image * y).sum(), w, create_graph=True)
     lengths = gradient.float().square().sum(2).mean(1).sqrt()  # [b]

@@ -79,13 +79,15 @@ class StyledConv(Styled):
     def forward(self, x: Tensor, w: Tensor, text: Tensor | None, noise: Any, gain: float = 1.0) -> Tensor:
         clamp = None if self.clamp is None else self.clamp * gain
         gain *= GAIN  # lrelu(a·x) = a·lrelu(x): applied where it is cheap, to demodulation, noise and bias
-        if noise == "const":
+        if noise is None:
+            n = None
+        elif noise == "const":
             n = self.noise_const[None, None]
         elif noise == "random":
             n = torch.randn(len(x), 1, self.resolution, self.resolution, device=x.device)
         else:
             n = noise.randn(len(x), 1, self.resolution, self.resolution)
-        n = n * (self.noise_strength * gain)
+        n = None if n is None else n * (self.noise_strength * gain)
         x = ops.modulated_conv2d(
             x, self.weight, self.style(w, text), n, self.resample_filter, self.up, padding=1,
             flip_weight=self.up == 1, gain=gain,
@@ -174,7 +176,7 @@ class Synthesis(nn.Module):
             i = o
 
     def forward(self, ws: Tensor, text: Text | Tensor | None = None, noise: Any = "random") -> Tensor:
-        """noise: "random", "const" (the stored maps) or an object with `.randn(B, 1, H, W)`, called a noisy layer.
+        """noise: "random", "const" (the stored maps), None or an object with `.randn(B, 1, H, W)`, called a noisy layer.
 
         Vectors are taken as they are. Sentences, of unit length, are first scaled to components of unit variance:
         w has those, and beside it text √C times weaker goes unheard for most of a short training.
@@ -209,6 +211,7 @@ class Generator(nn.Module):
             text_dim=text_dim if lafite else 0,
             text_hidden=model.style_dim,  # 512 in LAFITE, where both are 512
         )
+        self.noise = model.noise
         self.num_ws = self.synthesis.num_ws
         c_dim = 0 if lafite else text_dim
         self.mapping = Mapping(model.latent_dim, c_dim, model.style_dim, self.num_ws, model.mapping_layers)
@@ -231,7 +234,7 @@ class Generator(nn.Module):
         if mix is not None:
             z2, cutoff = mix
             ws = torch.cat([ws[:, :cutoff], self.mapping(z2, text, truncation)[:, cutoff:]], 1)
-        return self.synthesis(ws, text, noise)
+        return self.synthesis(ws, text, noise if self.noise else None)
 
 
 class CriticBlock(nn.Module):

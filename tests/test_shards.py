@@ -1,0 +1,409 @@
+"""COCO annotations and pictures → shards: every picture accounted for, the same bytes every time."""
+
+import hashlib
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from PIL import Image
+
+from t2i.data import coco, shards
+from t2i.errors import UserError
+
+REPOSITORY = Path(__file__).parents[1]
+SAMPLE = REPOSITORY.parent / "shared" / "data" / "coco-sample"
+SCRIPT = str(REPOSITORY / "scripts" / "make_shards.py")
+SOURCE = {"kind": "coco", "annotations": "test"}
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def write_set(folder: Path, pictures: dict[int, Image.Image | bytes | None]) -> tuple[Path, Path]:
+    """id → picture, the file's bytes, or None for a missing file. Two captions each. Returns images, annotations."""
+    images = folder / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    entries, annotations = [], []
+    for i, picture in pictures.items():
+        entries.append({"id": i, "file_name": f"{i}.jpg", "width": 1, "height": 1, "license": 3})
+        annotations += [{"id": 10 * i + k, "image_id": i, "caption": f" caption {k}\nof {i}. "} for k in range(2)]
+        if isinstance(picture, Image.Image):
+            picture.save(images / f"{i}.jpg", "JPEG" if picture.mode in ("RGB", "L", "CMYK") else "PNG")
+        elif picture is not None:
+            (images / f"{i}.jpg").write_bytes(picture)
+    path = folder / "captions.json"
+    path.write_text(json.dumps({"info": {}, "images": entries, "annotations": annotations}))
+    return images, path
+
+
+def make(folder: Path, out: Path, size: int = 16, per_shard: int = 4, source: dict = SOURCE, **more) -> dict:
+    options = shards.Options(size=size, per_shard=per_shard, **{k: more.pop(k) for k in ("fit", "limit") if k in more})
+    return shards.make(coco.read(folder / "captions.json"), folder / "images", out, options, source, **more)
+
+
+def samples(out: Path) -> dict[int, tuple[Image.Image, dict]]:
+    """image id → picture, JSON, over all tars of the manifest, read by tarfile; fails where one is there twice."""
+    found: dict[int, tuple[Image.Image, dict]] = {}
+    for record in json.loads((out / "manifest.json").read_text())["shards"]:
+        with tarfile.open(out / record["file"]) as tar:
+            names = tar.getnames()
+            assert len(names) == 2 * record["samples"]
+            for name in names:
+                if name.endswith(".json"):
+                    meta = json.load(tar.extractfile(name))
+                    image = Image.open(io.BytesIO(tar.extractfile(name.replace(".json", ".jpg")).read()))
+                    image.load()
+                    assert name == f"{meta['image_id']:012d}.json"
+                    assert meta["image_id"] not in found
+                    found[meta["image_id"]] = (image, meta)
+    return found
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(out.iterdir()) if not p.name.startswith(".")}
+
+
+def run(*arguments: object, **more) -> subprocess.CompletedProcess:
+    command = [sys.executable, SCRIPT, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **more)
+
+
+def test_the_real_sample_by_the_command(tmp_path):
+    if not SAMPLE.is_dir():
+        pytest.skip("../shared/data/coco-sample is not here")
+    given = ("--images", SAMPLE / "train2017", "--annotations", SAMPLE / "annotations" / "captions_train2017.json")
+    out = tmp_path / "out"
+    done = run("coco", *given, "--out", out, "--size", 64, "--per-shard", 50, "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{out}: 130 samples with 650 captions in 3 shards")  # pycocotools says nothing
+    official = json.loads((SAMPLE / "annotations" / "captions_train2017.json").read_text())
+    found = samples(out)
+    assert sorted(found) == sorted(i["id"] for i in official["images"])
+    for image in official["images"]:
+        picture, meta = found[image["id"]]
+        assert (picture.mode, picture.size) == ("RGB", (64, 64))
+        for name in ("license", "width", "height", "file_name"):
+            assert meta[name] == image[name]
+        captions = [a["caption"] for a in official["annotations"] if a["image_id"] == image["id"]]
+        assert meta["captions"] == [" ".join(c.split()) for c in captions]
+    # The library that the format is named after reads them too.
+    read = webdataset.WebDataset(str(out / "shard-{000000..000002}.tar"), shardshuffle=False, empty_check=False)
+    assert [int(s["__key__"]) for s in read] == sorted(found)
+
+
+def test_bytes_do_not_depend_on_workers(tmp_path):
+    write_set(tmp_path, {i: noise(40, 30, i) for i in range(70)} | {70: None})
+    for workers in (1, 2):
+        make(tmp_path, tmp_path / str(workers), per_shard=20, workers=workers)
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+    manifest = json.loads((tmp_path / "1" / "manifest.json").read_text())
+    assert (manifest["samples"], manifest["captions"], manifest["pictures"], manifest["bad"]) == (70, 140, 71, 1)
+    assert [r["samples"] for r in manifest["shards"]] == [20, 20, 20, 10]
+    for record in manifest["shards"]:
+        data = (tmp_path / "1" / record["file"]).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (record["bytes"], record["sha256"])
+
+
+def test_killed_and_continued_equals_uninterrupted(tmp_path):
+    images, annotations = write_set(tmp_path, {i: noise(300, 200, i) for i in range(60)} | {60: b"", 61: None})
+    given = ("coco", "--images", images, "--annotations", annotations, "--size", 128, "--per-shard", 6)
+    assert run(*given, "--out", tmp_path / "whole").returncode == 0
+    out = tmp_path / "killed"
+    process = subprocess.Popen([sys.executable, SCRIPT, *map(str, given), "--out", str(out), "--workers", "2"])
+    while not (out / "shard-000002.tar").exists():
+        assert process.poll() is None
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert not (out / "manifest.json").exists()
+    first = os.stat(out / "shard-000000.tar").st_mtime_ns
+    assert run(*given, "--out", out, "--workers", 1).returncode == 0  # workers of the killed run do not hold it up
+    assert os.stat(out / "shard-000000.tar").st_mtime_ns == first  # kept, not made again
+    assert contents(out) == contents(tmp_path / "whole")
+    assert sorted(samples(out)) == list(range(60))
+    assert {p.name for p in out.iterdir() if p.name.startswith(".")} == {".lock"}
+
+
+def test_every_bad_picture_is_reported(tmp_path):
+    jpeg = io.BytesIO()
+    noise(64, 48).save(jpeg, "JPEG")
+    whole = jpeg.getvalue()
+    good = {i: noise(20, 20, i) for i in range(100, 110)}
+    bad: dict[int, bytes | None] = {1: None, 2: b"", 3: whole[: len(whole) // 2], 4: b"<html>not found</html>", 5: whole[:20]}
+    write_set(tmp_path, good | bad)
+    path = tmp_path / "captions.json"
+    given = json.loads(path.read_text())
+    given["images"].append({"id": 6, "file_name": "6.jpg"})  # no annotation of it
+    given["images"].append(given["images"][0])
+    given["annotations"].append({"id": 9999, "image_id": 777, "caption": "of no picture"})
+    path.write_text(json.dumps(given))
+
+    with pytest.raises(UserError, match=r"--max-bad 0.1: 3 of 16 pictures cannot be used \(1 missing, 1 no_captions\)") as error:
+        make(tmp_path, tmp_path / "out", per_shard=100)
+    assert "\n" not in str(error.value)
+
+
+def test_report_lists_what_is_left_out(tmp_path):
+    jpeg = io.BytesIO()
+    noise(64, 48).save(jpeg, "JPEG")
+    whole = jpeg.getvalue()
+    good: dict = {i: noise(20, 20, i) for i in range(100, 110)}
+    bad = {1: None, 2: b"", 3: whole[: len(whole) // 2], 4: b"<html>not found</html>", 5: whole[:200]}
+    write_set(tmp_path, good | bad)
+    path = tmp_path / "captions.json"
+    given = json.loads(path.read_text())
+    given["images"] += [{"id": 6, "file_name": "6.jpg"}, given["images"][0]]  # one without captions, one repeated
+    given["annotations"].append({"id": 9999, "image_id": 777, "caption": "of no picture"})
+    path.write_text(json.dumps(given))
+    manifest = make(tmp_path, tmp_path / "out", max_bad=0.5)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    kinds = {p["image_id"]: p["kind"] for p in report["problems"]}
+    assert kinds.pop(5) in ("truncated", "undecodable")
+    assert kinds == {1: "missing", 2: "empty", 3: "truncated", 4: "undecodable", 6: "no_captions"}
+    assert all(p["file"] == f"{p['image_id']}.jpg" and p["reason"] for p in report["problems"])
+    assert (report["pictures"], report["bad"], sum(report["counts"].values())) == (16, 6, 6)
+    assert report["annotations_without_picture"] == [{"id": 9999, "image_id": 777}]
+    assert report["repeated_entries"] == {"images": 1, "annotations": 0}
+    assert sorted(samples(tmp_path / "out")) == sorted(good)
+    assert (manifest["samples"], manifest["bad"]) == (10, 6)
+
+
+def test_too_many_bad_pictures_fail(tmp_path):
+    pictures: dict = {i: noise(20, 20, i) for i in range(8)}
+    write_set(tmp_path, pictures | {8: b"broken", 9: b""})
+    make(tmp_path, tmp_path / "enough", max_bad=0.2)
+    with pytest.raises(UserError, match=r"^--max-bad 0\.19: 2 of 10 .*\(1 empty, 1 undecodable\).*report\.json") as error:
+        make(tmp_path, tmp_path / "out", max_bad=0.19)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["bad"] == 2
+    # What was finished counts once the limit is raised, and missing pictures are noticed before any work.
+    assert contents_of_tars(tmp_path / "out") == contents_of_tars(tmp_path / "enough")
+    make(tmp_path, tmp_path / "out", max_bad=0.2)
+    assert contents(tmp_path / "out") == contents(tmp_path / "enough")
+    (tmp_path / "images" / "0.jpg").unlink()
+    with pytest.raises(UserError, match="1 missing"):
+        make(tmp_path, tmp_path / "fresh", max_bad=0.0)
+    assert not list((tmp_path / "fresh").glob("*.tar"))
+
+
+def contents_of_tars(out: Path) -> dict[str, bytes]:
+    return {name: data for name, data in contents(out).items() if name.endswith(".tar")}
+
+
+def test_repaired_pictures_are_noticed(tmp_path):
+    """The same command after fetching what was missing makes that shard again, and no other."""
+    write_set(tmp_path, {i: noise(20, 20, i) for i in range(8)} | {3: None})
+    out = tmp_path / "out"
+    make(tmp_path, out, max_bad=1)
+    times = [os.stat(out / shards.shard_name(i)).st_mtime_ns for i in range(2)]
+    noise(20, 20, 3).save(tmp_path / "images" / "3.jpg")
+    assert make(tmp_path, out, max_bad=1)["samples"] == 8
+    after = [os.stat(out / shards.shard_name(i)).st_mtime_ns for i in range(2)]
+    assert after[0] != times[0]
+    assert after[1] == times[1]
+    write_set(tmp_path / "again", {i: noise(20, 20, i) for i in range(8)})
+    make(tmp_path / "again", tmp_path / "again" / "out")
+    assert contents_of_tars(out) == contents_of_tars(tmp_path / "again" / "out")
+
+
+def test_other_options_need_another_folder(tmp_path):
+    write_set(tmp_path, {i: noise(20, 20, i) for i in range(8)})
+    out = tmp_path / "out"
+    make(tmp_path, out)
+    with pytest.raises(UserError, match=r"size 16 there, 8 asked for.*--overwrite"):
+        make(tmp_path, out, size=8)
+    with pytest.raises(UserError, match="holds other shards"):
+        make(tmp_path, out, source={"kind": "coco", "annotations": "another"})
+    make(tmp_path, out, size=8, per_shard=8, overwrite=True)
+    assert len(list(out.glob("*.tar"))) == 1
+    assert samples(out)[0][0].size == (8, 8)
+    (out / "manifest.json").unlink()
+    with pytest.raises(UserError, match="without a manifest"):
+        make(tmp_path, out)
+
+
+def flat(color: tuple[int, int, int], mode: str = "RGB") -> Image.Image:
+    return Image.new("RGB", (24, 16), color).convert(mode)
+
+
+def saved(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    data = io.BytesIO()
+    image.save(data, kind, **options)
+    return data.getvalue()
+
+
+GREY16 = Image.fromarray(np.full((16, 24), 200 * 257, np.uint16))
+CLEAR_RED = Image.new("RGBA", (24, 16), (255, 0, 0, 0))
+PALETTE = flat((200, 30, 60)).quantize(4)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (saved(flat((90, 90, 90), "L"), "JPEG"), (90, 90, 90)),
+        (saved(flat((200, 30, 60), "CMYK"), "JPEG", quality=100), (200, 30, 60)),
+        (saved(PALETTE), (200, 30, 60)),
+        (saved(PALETTE, transparency=0), (255, 255, 255)),  # the palette's only colour is the clear one
+        (saved(GREY16), (200, 200, 200)),
+        (saved(CLEAR_RED), (255, 255, 255)),
+        (saved(flat((90, 90, 90), "LA")), (90, 90, 90)),
+        (saved(flat((255, 255, 255), "1")), (255, 255, 255)),
+        (saved(flat((200, 30, 60)), "BMP"), (200, 30, 60)),
+    ],
+    ids=["grey", "cmyk", "palette", "clear palette", "16 bit", "clear", "grey alpha", "1 bit", "bmp"],
+)
+def test_every_kind_of_picture_becomes_rgb(tmp_path, data, expected):
+    path = tmp_path / "picture"
+    path.write_bytes(data)
+    made, width, height = shards.prepare(path, shards.Options(size=8))
+    image = Image.open(io.BytesIO(made))
+    assert (image.format, image.mode, image.size, (width, height)) == ("JPEG", "RGB", (8, 8), (24, 16))
+    assert np.abs(np.asarray(image).astype(int) - expected).max() <= 3
+
+
+def stripes(width: int, height: int) -> Image.Image:
+    """Left third red, middle green, right third blue."""
+    array = np.zeros((height, width, 3), np.uint8)
+    for i in range(3):
+        array[:, i * width // 3 : (i + 1) * width // 3, i] = 255
+    return Image.fromarray(array)
+
+
+def test_crop_and_squash(tmp_path):
+    path = tmp_path / "wide.png"
+    stripes(96, 32).save(path)
+    crop, *_ = shards.prepare(path, shards.Options(size=16))
+    squash, *_ = shards.prepare(path, shards.Options(size=16, fit="squash"))
+    middle = np.asarray(Image.open(io.BytesIO(crop))).astype(int)
+    whole = np.asarray(Image.open(io.BytesIO(squash))).astype(int)
+    assert np.abs(middle - (0, 255, 0)).max() <= 3  # nothing of the neighbours enters at the cut
+    assert np.abs(whole[8, [2, 8, 13]] - [(255, 0, 0), (0, 255, 0), (0, 0, 255)]).max() <= 12
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its side: turn a quarter clockwise to see it upright
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(saved(stripes(96, 32), "JPEG", exif=exif, subsampling=0, quality=95))
+    made, width, height = shards.prepare(path, shards.Options(size=16, fit="squash"))
+    assert (width, height) == (32, 96)
+    column = np.asarray(Image.open(io.BytesIO(made))).astype(int)[[2, 8, 13], 8]
+    assert column.argmax(1).tolist() == [0, 1, 2]  # left has become top
+
+
+def test_a_picture_that_fits_is_stored_as_it_is(tmp_path):
+    path = tmp_path / "fits.jpg"
+    path.write_bytes(saved(noise(16, 16), "JPEG", quality=70))
+    assert shards.prepare(path, shards.Options(size=16))[0] == path.read_bytes()
+    path.write_bytes(saved(noise(16, 16).convert("L"), "JPEG"))
+    assert shards.prepare(path, shards.Options(size=16))[0] != path.read_bytes()
+
+
+CAPTION = {"id": 1, "image_id": 1, "caption": "a"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "cannot be read as COCO JSON"),
+        ("[]", "cannot be read as COCO JSON"),
+        ('{"images": 3}', "cannot be read as COCO JSON"),
+        ("{}", "no images"),
+        (json.dumps({"images": [{"file_name": "1.jpg"}], "annotations": [CAPTION]}), "no 'id'"),
+        (json.dumps({"images": [{"id": 1}], "annotations": [CAPTION]}), "file_name"),
+        (json.dumps({"images": [{"id": "x", "file_name": "1.jpg"}], "annotations": []}), "whole number"),
+        (
+            json.dumps({
+                "images": [{"id": 1, "file_name": "1.jpg"}],
+                "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1]}],
+                "categories": [{"id": 1, "name": "person"}],
+            }),
+            "not captions",
+        ),
+    ],
+)  # fmt: skip
+def test_wrong_annotation_files(tmp_path, text, message):
+    path = tmp_path / "captions.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        coco.read(path)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_mistakes_on_the_command_line(tmp_path):
+    images, annotations = write_set(tmp_path, {i: noise(20, 20, i) for i in range(3)})
+    out = tmp_path / "out"
+
+    def error(*arguments: object) -> str:
+        done = run(*arguments)
+        assert done.returncode == 2
+        last = done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+        return last
+
+    assert "no such folder" in error("coco", "--images", tmp_path / "no", "--annotations", annotations, "--out", out)
+    assert "--size 0" in error("coco", "--images", images, "--annotations", annotations, "--out", out, "--size", 0)
+    assert "no picture of the annotations" in error("coco", "--images", tmp_path, "--annotations", annotations, "--out", out)
+    assert "another make_shards" in while_locked(out, lambda: error("coco", "--images", images, "--annotations", annotations, "--out", out))
+    assert "--held-out 'red'" in error("scenes", "--out", out, "--count", 3, "--held-out", "red")
+
+
+def while_locked(out: Path, call) -> str:
+    import fcntl
+
+    out.mkdir(exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        return call()
+
+
+def test_disk_full_leaves_finished_shards(tmp_path):
+    images, annotations = write_set(
+        tmp_path, {i: noise(40, 40, i) for i in range(4)} | {i: noise(300, 300, i) for i in range(4, 8)}
+    )
+    given = ("coco", "--images", images, "--annotations", annotations, "--out", tmp_path / "out", "--size", 200)
+    given = (*given, "--per-shard", 2, "--workers", 1)
+
+    def limited() -> None:  # files of this process cannot grow further: the system's answer to a full disk, nearly
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000))
+
+    done = run(*given, preexec_fn=limited)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: --out") and "disk is full" in done.stderr
+    assert "Traceback" not in done.stderr and "ignored" not in done.stderr
+    out = tmp_path / "out"
+    assert sorted(p.name for p in out.glob("*.tar")) == ["shard-000000.tar", "shard-000001.tar"]
+    assert not list(out.glob(".*.tmp"))
+    assert run(*given).returncode == 0
+    assert sorted(samples(out)) == list(range(8))
+
+
+def test_scenes_are_made_once_and_their_truth_is_kept(tmp_path):
+    out = tmp_path / "scenes"
+    given = ("scenes", "--out", out, "--count", 6, "--size", 16, "--seed", 3, "--workers", 1)
+    assert run(*given).returncode == 0
+    found = samples(out)
+    assert sorted(found) == list(range(6))
+    for image, meta in found.values():
+        assert image.size == (16, 16)
+        assert len(meta["captions"]) == 5
+        assert meta["attributes"]["objects"]
+    assert not list(tmp_path.glob(".scenes*"))  # the drawings are gone
+    done = run(*given)
+    assert done.returncode == 0
+    assert "scene/s" not in done.stderr  # nothing was drawn again
+    assert "seed 3 there, 4 asked for" in run(*given[:-3], 4, "--workers", 1).stderr
