@@ -104,7 +104,7 @@ class Config:
     name: str = "scenes"  # the run's folder below runs
     runs: str = "runs"
     seed: int = 0
-    resume: str = "auto"  # auto: continue the newest checkpoint of this run; no: refuse a folder that has one
+    resume: str = "auto"  # auto: continue the newest checkpoint of this run; never: refuse a folder that has one
     preset: str = ""  # auto, stylegan2, paper256, paper512, paper1024 or cifar: StyleGAN2-ADA's settings
     data: Data = field(default_factory=Data)
     encoders: Encoders = field(default_factory=Encoders)

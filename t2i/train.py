@@ -110,10 +110,10 @@ def build(settings: Config, accelerator: Accelerator) -> Run:
 def resume(run: Run, folder: Path) -> None:
     """Continues the newest checkpoint in the run's folder, if it may and there is one."""
     settings, found = run.config, checkpoint.folders(folder)
-    if settings.resume not in ("auto", "no"):
-        raise UserError(f"resume={settings.resume}: {closest(settings.resume, ('auto', 'no'))}")
-    if found and settings.resume == "no":
-        raise UserError(f"resume=no but {folder} has checkpoints; choose another name= or use resume=auto")
+    if settings.resume not in ("auto", "never"):
+        raise UserError(f"resume={settings.resume}: {closest(settings.resume, ('auto', 'never'))}")
+    if found and settings.resume == "never":
+        raise UserError(f"resume=never but {folder} has checkpoints; choose another name= or use resume=auto")
     if found:
         checkpoint.load(run, found[-1])
 

@@ -54,7 +54,12 @@ def test_upfirdn2d_is_its_definition(up, down, size, padding, taps, separable, f
     x0, x1, y0, y1 = padding
     h, w = size[0] * up[1] + y0 + y1, size[1] * up[0] + x0 + x1
     # Keep an output pixel, and do not crop more than there is.
-    if h < kh or w < kw or size[0] * up[1] + min(y0, 0) + min(y1, 0) < 1 or size[1] * up[0] + min(x0, 0) + min(x1, 0) < 1:
+    if (
+        h < kh
+        or w < kw
+        or size[0] * up[1] + min(y0, 0) + min(y1, 0) < 1
+        or size[1] * up[0] + min(x0, 0) + min(x1, 0) < 1
+    ):
         return
     f = torch.randn(*([kh] if separable else [kh, kw]), generator=generator, dtype=torch.float64)
     x = torch.randn(2, 2, *size, generator=generator, dtype=torch.float64, requires_grad=True)
@@ -163,7 +168,9 @@ def test_modulated_conv2d_equals_weights_per_sample(demodulate, up, k):
     y = ops.modulated_conv2d(x, w, s, noise, demodulate=demodulate, gain=1.5, **options)
     without = per_sample_convolution(x, w, s, 0, demodulate, **options)
     torch.testing.assert_close(y, without * 1.5 + noise)
-    check_gradients(lambda x, w, s, n: ops.modulated_conv2d(x, w, s, n, demodulate=demodulate, **options), x, w, s, noise)
+    check_gradients(
+        lambda x, w, s, n: ops.modulated_conv2d(x, w, s, n, demodulate=demodulate, **options), x, w, s, noise
+    )
 
 
 @settings(max_examples=40, deadline=None)

@@ -67,8 +67,17 @@ def generator(o, **text):
     synthesis = Synthesis(
         o["w_dim"], widths, o.get("img_channels", 3), o.get("architecture", "skip"), o.get("conv_clamp"), **text
     )
-    mapping = Mapping(o["z_dim"], o["c_dim"], o["w_dim"], synthesis.num_ws, o["mapping_num_layers"])
+    mapping = Mapping(o["z_dim"], o.get("c_dim", 0), o["w_dim"], synthesis.num_ws, o["mapping_num_layers"])
     return nn.ModuleDict({"synthesis": synthesis, "mapping": mapping})
+
+
+def discriminator(o, **text):
+    return Critic(
+        channels(o["channel_base"], o["channel_max"], o["img_resolution"]),
+        c_dim=o.get("c_dim", 0), cmap_dim=o.get("cmap_dim"), colours=o.get("img_channels", 3),
+        architecture=o.get("architecture", "resnet"), clamp=o.get("conv_clamp"),
+        mbstd_group=o.get("mbstd_group_size", 4), mbstd_channels=o.get("mbstd_num_channels", 1), **text,
+    )  # fmt: skip
 
 
 def named(prefix):
@@ -96,12 +105,8 @@ def test_stylegan2_generator(name, dtype):
 @pytest.mark.parametrize("name", named("stylegan2_discriminator"))
 def test_stylegan2_discriminator(name, dtype):
     """Logits, R1, and the gradient of R1 for every parameter: second-order gradients."""
-    data, tolerance, o = arrays(name, dtype), DTYPES[dtype], options(name)
-    d = Critic(
-        channels(o["channel_base"], o["channel_max"], o["img_resolution"]),
-        c_dim=o["c_dim"], cmap_dim=o["cmap_dim"], colours=o["img_channels"], architecture=o["architecture"],
-        clamp=o["conv_clamp"], mbstd_group=o["mbstd_group_size"], mbstd_channels=o["mbstd_num_channels"],
-    ).to(dtype)  # fmt: skip
+    data, tolerance = arrays(name, dtype), DTYPES[dtype]
+    d = discriminator(options(name)).to(dtype)
     d.load_state_dict(parameters(data), strict=True)
     image = data["img"].requires_grad_()
     logits, _ = d.judge(image, data["c"])
@@ -136,8 +141,7 @@ def test_lafite_generator(name, dtype):
 @pytest.mark.parametrize("name", named("lafite_discriminator"))
 def test_lafite_discriminator(name, dtype):
     data, tolerance, o = arrays(name, dtype), DTYPES[dtype], options(name)
-    widths = channels(o["channel_base"], o["channel_max"], o["img_resolution"])
-    d = Critic(widths, text_dim=o["text_dim"]).to(dtype)
+    d = discriminator(o, text_dim=o["text_dim"]).to(dtype)
     d.load_state_dict(parameters(data), strict=True)
     score, embedding = d.judge(data["img"])
     product = embedding * data["text"]
@@ -147,7 +151,9 @@ def test_lafite_discriminator(name, dtype):
     assert_close((score + product.sum())[:, None], data["logits_published"], tolerance, "logits_published")
 
 
-OTHERS = [n for n in NAMES if n != "ops" and not n.startswith(("stylegan2_generator", "stylegan2_discriminator", "lafite"))]
+OTHERS = [
+    n for n in NAMES if n != "ops" and not n.startswith(("stylegan2_generator", "stylegan2_discriminator", "lafite"))
+]
 
 
 @pytest.mark.parametrize("name", OTHERS)

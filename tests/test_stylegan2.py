@@ -135,6 +135,20 @@ def test_noise():
     assert asked == [(2, 1, r, r) for r in (4, 8, 8, 16, 16)]
 
 
+def test_noise_can_be_left_out():
+    g, _ = make(noise=False)
+    assert torch.equal(g(z(2), text(2)), g(z(2), text(2), noise="const"))
+    torch.testing.assert_close(g(z(2), text(2)), g.synthesis(g.mapping(z(2), text(2)), text(2), noise=None))
+
+
+def test_sentences_reach_the_layers_with_unit_variance():
+    """A sentence has unit length, w components of unit variance: the sentence is scaled by √C; a vector is not."""
+    g, _ = make(g_text="lafite")
+    ws, t = g.mapping(z(2), text(2)), text(2)
+    scaled = g.synthesis(ws, t.sentence * TEXT**0.5, noise="const")
+    close(g.synthesis(ws, t, noise="const"), scaled)
+
+
 def test_truncation_and_mixing():
     g, _ = make(g_text="mapping")
     ws, half, none = (g.mapping(z(3), text(3), t) for t in (1.0, 0.5, 0.0))
@@ -237,7 +251,12 @@ def second_order(g, d, autocast=False):
 @pytest.mark.parametrize("architectures", [("skip", "resnet"), ("resnet", "skip"), ("orig", "orig")])
 @pytest.mark.parametrize(("g_text", "d_text"), [("lafite", "lafite"), ("mapping", "projection")])
 def test_second_order_gradients_in_every_layout_and_precision(g_text, d_text, architectures):
-    options = {"g_text": g_text, "d_text": d_text, "g_architecture": architectures[0], "d_architecture": architectures[1]}
+    options = {
+        "g_text": g_text,
+        "d_text": d_text,
+        "g_architecture": architectures[0],
+        "d_architecture": architectures[1],
+    }
     g, d = make(**options)
     plain = second_order(g, d)
     assert sum(p.abs().sum() > 0 for p in plain) > len(plain) * 0.6

@@ -220,8 +220,8 @@ def test_another_model_does_not_resume(arguments, monkeypatch):
     run_here(arguments, monkeypatch, "train.kimg=0.004")
     with pytest.raises(UserError, match="does not fit"):
         run_here(arguments, monkeypatch, "train.kimg=0.008", "model.style_dim=12")
-    with pytest.raises(UserError, match="resume=no"):
-        run_here(arguments, monkeypatch, "train.kimg=0.008", "resume=no")
+    with pytest.raises(UserError, match="resume=never"):
+        run_here(arguments, monkeypatch, "train.kimg=0.008", "resume=never")
 
 
 def test_learning_rates_are_per_network(arguments):

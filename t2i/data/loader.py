@@ -441,13 +441,13 @@ def _keep(cache: dict, key: Any, value: Any) -> None:
 
 @dataclass
 class _Rows:
-    """A batch on its way from a worker: of its parts only the pictures are large enough for shared memory."""
+    """A batch on its way from a worker."""
 
     image: Tensor  # [B, 3, H, W] uint8
     captions: list[str]
     captions2: list[str]
     image_id: list[int]
-    extra: dict[str, np.ndarray]
+    extra: dict[str, Tensor]
     broken: list[str]
 
 
@@ -492,7 +492,8 @@ class _Steps(Dataset):
             ids.append(sample.image_id)
             for name, values in extra.items():
                 values.append(sample.extra[name])
-        return _Rows(image, first, second, ids, {name: np.stack(values) for name, values in extra.items()}, broken)
+        stacked = {name: torch.from_numpy(np.stack(values)) for name, values in extra.items()}
+        return _Rows(image, first, second, ids, stacked, broken)
 
     def _sample(self, position: int, broken: list[str]) -> tuple[Sample, Random]:
         """The sample of a position, or another one drawn from its random numbers where that one is broken."""
@@ -592,7 +593,7 @@ class Loader:
                 item.captions,
                 torch.tensor(item.image_id),
                 item.captions2 if self._steps.two else None,
-                {name: torch.from_numpy(values) for name, values in item.extra.items()},
+                item.extra,
                 item.broken,
             )
 

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -127,7 +128,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 class _Chunks(Dataset):
-    """The prepared pictures of each chunk, in order. A bad picture's place holds its Problem."""
+    """The prepared pictures of each chunk, in order: the JPEGs end to end, and for each its size, the original's width
+    and height, or its Problem."""
 
     def __init__(self, pictures: Sequence[Picture], folder: Path, options: Options):
         self.pictures, self.folder, self.options = pictures, folder, options
@@ -135,14 +137,18 @@ class _Chunks(Dataset):
     def __len__(self) -> int:
         return -(-len(self.pictures) // CHUNK)
 
-    def __getitem__(self, chunk: int) -> list[tuple[bytes, int, int] | Problem]:
-        done: list[tuple[bytes, int, int] | Problem] = []
+    def __getitem__(self, chunk: int) -> tuple[torch.Tensor, list[tuple[int, int, int] | Problem]]:
+        # A tensor, because it travels in shared memory: a process killed while it writes much into a pipe would leave
+        # its reader waiting for ever.
+        data, parts = bytearray(), list[tuple[int, int, int] | Problem]()
         for picture in self.pictures[chunk * CHUNK : (chunk + 1) * CHUNK]:
             try:
-                done.append(prepare(self.folder / picture.file, self.options))
+                jpeg, width, height = prepare(self.folder / picture.file, self.options)
+                data += jpeg
+                parts.append((len(jpeg), width, height))
             except BadPicture as bad:
-                done.append(Problem(bad.args[0], picture.id, picture.file, bad.args[1]))
-        return done
+                parts.append(Problem(bad.args[0], picture.id, picture.file, bad.args[1]))
+        return torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8), parts
 
 
 def _prepared(
@@ -150,16 +156,24 @@ def _prepared(
 ) -> Iterator[tuple[bytes, int, int] | Problem]:
     """Every picture prepared, in order, over `workers` processes."""
     chunks = _Chunks(pictures, folder, options)
-    for chunk in spread(chunks, range(len(chunks)), workers if workers > 1 else 0, "--workers"):
-        yield from chunk
+    for data, parts in spread(chunks, range(len(chunks)), workers if workers > 1 else 0, "--workers"):
+        jpegs = memoryview(data.numpy())
+        for part in parts:
+            if isinstance(part, Problem):
+                yield part
+            else:
+                size, width, height = part
+                yield bytes(jpegs[:size]), width, height
+                jpegs = jpegs[size:]
 
 
 def spread(items: Dataset, order: Iterable[int], workers: int, option: str) -> Iterator[Any]:
     """items[i] for i in order, in that order, computed ahead by `workers` processes, or by this one for 0.
 
-    UserError, naming the option, where a process was killed. torch's DataLoader underneath: it bounds what waits in
-    memory, and its processes end when this one is killed.
+    Large results should be tensors. UserError, naming the option, where a process was killed. torch's DataLoader
+    underneath: it bounds what waits in memory, and its processes end when this one is killed.
     """
+    died = signal.getsignal(signal.SIGCHLD)
     with warnings.catch_warnings():
         # The user asked for this many workers; and forking beside other threads is safe here, since a worker calls
         # neither CUDA nor anything of torch that would use more than its one thread.
@@ -177,10 +191,17 @@ def spread(items: Dataset, order: Iterable[int], workers: int, option: str) -> I
             generator=torch.Generator(),  # without one, torch's global random numbers would advance
         )
         results = iter(loader)
+    if workers and died is not None and threading.current_thread() is threading.main_thread():
+        # torch's own handler raises in whatever the main process is doing when a worker dies, such as writing a
+        # checkpoint; asking for the next item notices it too.
+        signal.signal(signal.SIGCHLD, died)
     try:
         yield from results
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, FileNotFoundError, EOFError) as error:
+        # torch's word for a worker that is gone, or what comes of fetching a tensor from one. An error raised by
+        # `items` itself begins with "Caught".
+        gone = "DataLoader worker (pid" in str(error) or not isinstance(error, RuntimeError)
+        if not workers or not gone or str(error).startswith("Caught "):
             raise
         raise UserError(f"{option}={workers}: one of them was killed, perhaps for memory; use fewer") from None
 

@@ -293,6 +293,8 @@ def _hugging_face(name: str, where: str) -> Pretrained:
 
     config = read(transformers.AutoConfig)
     tokenizer = read(transformers.AutoTokenizer)
+    if tokenizer.pad_token is None:  # of models that were trained without padding; attention never sees it
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     two_towers = hasattr(config, "text_config") and hasattr(config, "vision_config")
     cls: Any = transformers.AutoModel
     if config.model_type == "clip_text_model":

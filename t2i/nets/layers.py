@@ -88,6 +88,7 @@ class Mapping(nn.Module):
     """
 
     w_avg: Tensor
+    fc0: FullyConnected
 
     def __init__(self, z_dim: int, c_dim: int, w_dim: int, num_ws: int, layers: int = 8, lr: float = 0.01):
         super().__init__()
@@ -117,10 +118,10 @@ class Mapping(nn.Module):
             if not self.num_ws:
                 return w
             ws = w[:, None].expand(-1, self.num_ws, -1)
-            if truncation != 1:
-                ws = torch.cat([self.w_avg.lerp(ws[:, :cutoff], truncation), ws[:, cutoff:][:, : self.num_ws]], 1) \
-                    if cutoff is not None else self.w_avg.lerp(ws, truncation)
-            return ws
+            if truncation == 1:
+                return ws
+            cutoff = self.num_ws if cutoff is None else cutoff
+            return torch.cat([self.w_avg.lerp(ws[:, :cutoff], truncation), ws[:, cutoff:]], 1)
 
 
 def minibatch_stddev(x: Tensor, group: int | None = 4, channels: int = 1) -> Tensor:

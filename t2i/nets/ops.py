@@ -99,15 +99,13 @@ def upfirdn2d(
     """
     up, down = _pair(up), _pair(down)
     x0, x1, y0, y1 = _padding(padding)
-    if f is None:
-        f = torch.ones(1, 1, device=x.device)
-    f = f.to(x.device)
-    if flip_filter:
-        f = f.flip(list(range(f.ndim)))
+    f = torch.ones(1, 1, device=x.device) if f is None else f.to(x.device)
+    f = f.flip(list(range(f.ndim))) if flip_filter else f
+    f_x = f if gain == 1 else f * gain
     if f.ndim == 1:
-        x = _Resample.apply(x, f[None, :] * gain, (up[0], 1), (down[0], 1), (x0, x1, 0, 0))
+        x = _Resample.apply(x, f_x[None, :], (up[0], 1), (down[0], 1), (x0, x1, 0, 0))
         return _Resample.apply(x, f[:, None], (1, up[1]), (1, down[1]), (0, 0, y0, y1))
-    return _Resample.apply(x, f * gain, up, down, (x0, x1, y0, y1))
+    return _Resample.apply(x, f_x, up, down, (x0, x1, y0, y1))
 
 
 def filter2d(x: Tensor, f: Tensor | None, padding: Padding = 0, flip_filter: bool = False, gain: float = 1.0) -> Tensor:

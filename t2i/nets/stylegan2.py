@@ -6,6 +6,7 @@ Legend: B batch, C channels, H height, W width; ws [B, num_ws, style_dim]; pictu
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,7 +38,9 @@ class Styled(nn.Module):
     Text enters as in LAFITE: an MLP of the text is joined to w (join=True), or shifts and scales the style of w.
     """
 
-    def __init__(self, i: int, o: int, k: int, w_dim: int, text_dim: int = 0, text_hidden: int = 512, join: bool = True):
+    def __init__(
+        self, i: int, o: int, k: int, w_dim: int, text_dim: int = 0, text_hidden: int = 512, join: bool = True
+    ):
         super().__init__()
         self.mode = ("join" if join else "scale") if text_dim else "plain"
         between = (text_dim + text_hidden) // 2
@@ -58,9 +61,13 @@ class Styled(nn.Module):
         if self.mode == "plain":
             return self.affine(w)
         if self.mode == "join":
-            return self.affine_0(torch.cat([self.pre_1(self.pre_0(text)), w], 1))
-        scale = self.scale_layer_2(self.scale_layer_1(self.scale_layer_0(text)))
-        return self.bias_layer_2(self.bias_layer_1(self.bias_layer_0(text))) + self.affine(w) * scale
+            return self.affine_0(torch.cat([self._mlp("pre_", text), w], 1))
+        return self._mlp("bias_layer_", text) + self.affine(w) * self._mlp("scale_layer_", text)
+
+    def _mlp(self, name: str, x: Any) -> Tensor:
+        for n in range(3 if self.mode == "scale" else 2):
+            x = getattr(self, f"{name}{n}")(x)
+        return x
 
 
 class StyledConv(Styled):
@@ -115,7 +122,15 @@ class SynthesisBlock(nn.Module):
     resample_filter: Tensor
 
     def __init__(
-        self, i: int, o: int, resolution: int, colours: int, architecture: str, last: bool, clamp: float | None, **styled: Any
+        self,
+        i: int,
+        o: int,
+        resolution: int,
+        colours: int,
+        architecture: str,
+        last: bool,
+        clamp: float | None,
+        **styled: Any,
     ):
         super().__init__()
         self.register_buffer("resample_filter", ops.make_filter())
@@ -128,7 +143,9 @@ class SynthesisBlock(nn.Module):
         self.skip = Conv2d(i, o, 1, bias=False, act=False, up=2) if i and architecture == "resnet" else None
         self.convs = 1 if i == 0 else 2
 
-    def forward(self, x: Tensor | None, image: Tensor | None, ws: list[Tensor], text: Tensor | None, noise: Any):
+    def forward(
+        self, x: Tensor | None, image: Tensor | None, ws: Sequence[Tensor], text: Tensor | None, noise: Any
+    ) -> tuple[Tensor, Tensor | None]:
         """x [B, i, H/2, W/2], image [B, 3, H/2, W/2] or None, ws: one [B, w_dim] a layer → (x, image) at H, W."""
         gain = math.sqrt(0.5) if self.skip is not None else 1.0
         if x is None:
@@ -176,7 +193,7 @@ class Synthesis(nn.Module):
             i = o
 
     def forward(self, ws: Tensor, text: Text | Tensor | None = None, noise: Any = "random") -> Tensor:
-        """noise: "random", "const" (the stored maps), None or an object with `.randn(B, 1, H, W)`, called a noisy layer.
+        """noise: "random", "const" (the stored maps), None, or an object whose `.randn(B, 1, H, W)` each layer calls.
 
         Vectors are taken as they are. Sentences, of unit length, are first scaled to components of unit variance:
         w has those, and beside it text √C times weaker goes unheard for most of a short training.
@@ -190,6 +207,7 @@ class Synthesis(nn.Module):
             # Each toRGB shares the w of the convolution after it.
             x, image = block(x, image, w[first : first + block.convs + 1], text, noise)
             first += block.convs
+        assert image is not None
         return image
 
 
