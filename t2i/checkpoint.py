@@ -76,7 +76,8 @@ def state(run: Run) -> dict[str, Any]:
         "g_optimizer": run.g_optimizer.state_dict(),
         "d_optimizer": run.d_optimizer.state_dict(),
         "scaler": run.scaler.state_dict(),
-        "step": run.step,  # also the sampler's position: step s reads pictures s·batch … (s + 1)·batch - 1
+        "step": run.step,
+        "images": run.images,  # also the sampler's position: the next step reads pictures images … images + batch - 1
         "ada_p": run.ada_p,
         "ada_signs": run.ada_signs,
         "path_mean": run.path_mean,
@@ -108,7 +109,7 @@ def load(run: Run, folder: Path) -> None:
             f"resume from {folder}: it does not fit this configuration ({reason}); "
             "undo the change of model, or choose another name="
         ) from None
-    run.step = stored["step"]
+    run.step, run.images = stored["step"], stored["images"]
     run.ada_p = stored["ada_p"]
     run.ada_signs = stored["ada_signs"]
     run.path_mean.copy_(stored["path_mean"])

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from t2i.config import Config
 from t2i.rng import SampleRng
 from t2i.sampling import picture_grid
 from t2i.step import Run
@@ -24,18 +23,19 @@ with warnings.catch_warnings():  # tensorboard's protobuf code warns of itself o
 class Log:
     """The files and the bar of one run; only the first process makes one."""
 
-    def __init__(self, folder: Path, config: Config, step: int, prompts: list[str]):
+    def __init__(self, folder: Path, run: Run, prompts: list[str]):
+        config = run.config
         self.folder, self.config = folder, config
         self.prompts = prompts[: config.log.grid]
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
         self.metrics = folder / "metrics.jsonl"
-        _forget(self.metrics, step)
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step * config.train.batch)
-        self.clock, self.clock_step = time.monotonic(), step
+        _forget(self.metrics, run.step)
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=run.images)
+        self.clock, self.clock_images = time.monotonic(), run.images
         self.bar = tqdm(
             total=config.train.kimg,
-            initial=step * config.train.batch / 1000,
+            initial=run.images / 1000,
             unit="kimg",
             dynamic_ncols=True,
             # A log file gets a line now and then instead of a screenful a second.
@@ -56,7 +56,7 @@ class Log:
         if not self.sums:
             return
         seconds = time.monotonic() - self.clock
-        images = (run.step - self.clock_step) * self.config.train.batch
+        images = run.images - self.clock_images
         values = {name: float(value / self.counts[name]) for name, value in self.sums.items()}
         values |= {
             "ada_p": run.ada_p,
@@ -65,7 +65,7 @@ class Log:
             "memory_gb": _memory_gb(run.device),
             "broken_samples": broken,
         }
-        self.clock, self.clock_step = time.monotonic(), run.step
+        self.clock, self.clock_images = time.monotonic(), run.images
         self.sums, self.counts = {}, {}
         with self.metrics.open("a") as file:
             file.write(json.dumps({"step": run.step, "kimg": run.images / 1000, **values}) + "\n")

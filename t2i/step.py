@@ -38,14 +38,10 @@ class Run:
     rank: int = 0
     world: int = 1
     step: int = 0
+    images: int = 0  # real pictures shown so far
     ada_p: float = 0.0
     ada_signs: list[float] = field(default_factory=list)  # mean sign of D(real), a number a step since adjusting p
     path_mean: Tensor = field(default_factory=lambda: torch.zeros(()))
-
-    @property
-    def images(self) -> int:
-        """Real pictures shown so far."""
-        return self.step * self.config.train.batch
 
     def rng(self, phase: int, part: int) -> Rng:
         """Fresh random numbers for one round of one network's update; a pure function of (seed, step)."""
@@ -89,8 +85,9 @@ def train_step(batches: list[Batch], run: Run) -> dict[str, Tensor]:
     g_norm = update(run.g_optimizer, run.G, run, g_terms)
     run.scaler.update()
 
-    run.step += 1
     train = run.config.train
+    run.step += 1
+    run.images += train.batch
     ema.update(run.G_ema, run.G, ema.decay(train.batch, run.images, train.ema_kimg, train.ema_ramp))
     follow_overfitting(run, signs)
     terms = {f"D/{k}": v for k, v in d_terms.items()} | {f"G/{k}": v for k, v in g_terms.items()}

@@ -124,9 +124,9 @@ def train(run: Run, accelerator: Accelerator) -> None:
     resume(run, folder)
     loader = Loader(
         settings.data.shards,
-        settings.train.batch // run.world // settings.train.accumulate,
+        settings.train.batch // settings.train.accumulate // run.world,
         seed=settings.seed,
-        start=run.step * settings.train.accumulate,
+        start=run.images * settings.train.accumulate // settings.train.batch,
         rank=run.rank,
         world=run.world,
         workers=settings.data.workers,
@@ -141,13 +141,13 @@ def train(run: Run, accelerator: Accelerator) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(config.to_yaml(settings))
         first = next(batches)
-        log = Log(folder, settings, run.step, settings.log.prompts or sorted(set(first.captions)))
+        log = Log(folder, run, settings.log.prompts or sorted(set(first.captions)))
         log.say(describe(run, loader, folder))
     stop = stop_signal()
     deadline = time.monotonic() + (60 * settings.train.minutes or math.inf)
-    total_steps = -(-int(settings.train.kimg * 1000) // settings.train.batch)
+    goal = 1000 * settings.train.kimg
     try:
-        while run.step < total_steps:
+        while run.images < goal:
             rounds = []
             for _ in range(settings.train.accumulate):
                 batch, first = (first, None) if first is not None else (next(batches), None)
@@ -159,9 +159,9 @@ def train(run: Run, accelerator: Accelerator) -> None:
             leaving = parallel.any_of(stop.is_set() or time.monotonic() > deadline, run.device)
             if log:
                 log.step(run, terms, loader.broken_count)
-                if passed(settings.log.snapshot_kimg, run) or run.step == total_steps or leaving:
+                if passed(settings.log.snapshot_kimg, run) or run.images >= goal or leaving:
                     log.snapshot(run)
-                if passed(settings.log.checkpoint_kimg, run) or run.step == total_steps or leaving:
+                if passed(settings.log.checkpoint_kimg, run) or run.images >= goal or leaving:
                     checkpoint.save(run, folder)
             if leaving:
                 break
@@ -174,7 +174,7 @@ def train(run: Run, accelerator: Accelerator) -> None:
             log.write(run, loader.broken_count)
             log.close()
     if log:
-        state = "stopped" if run.step < total_steps else "finished"
+        state = "stopped" if run.images < goal else "finished"
         print(f"{state} at {run.images / 1000:g} kimg: {folder}", flush=True)
 
 
