@@ -5,6 +5,7 @@ loss.img_txt_clip.weight=0.5. A run lands in runs/<name>/ and continues there wh
 """
 
 import copy
+import fcntl
 import math
 import os
 import signal
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from accelerate import Accelerator
@@ -121,6 +123,7 @@ def resume(run: Run, folder: Path) -> None:
 def train(run: Run, accelerator: Accelerator) -> None:
     """The loop: batches, steps, log, snapshots, checkpoints; leaves with a checkpoint on SIGTERM and Ctrl-C."""
     settings, folder = run.config, Path(run.config.runs) / run.config.name
+    lock = claim(folder) if accelerator.is_main_process else None
     resume(run, folder)
     loader = Loader(
         settings.data.shards,
@@ -138,7 +141,6 @@ def train(run: Run, accelerator: Accelerator) -> None:
     batches = iter(loader)
     log, first = None, None
     if accelerator.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(config.to_yaml(settings))
         first = next(batches)
         log = Log(folder, run, settings.log.prompts or sorted(set(first.captions)))
@@ -173,9 +175,24 @@ def train(run: Run, accelerator: Accelerator) -> None:
         if log:
             log.write(run, loader.broken_count)
             log.close()
+        if lock:
+            lock.close()
     if log:
         state = "stopped" if run.images < goal else "finished"
         print(f"{state} at {run.images / 1000:g} kimg: {folder}", flush=True)
+
+
+def claim(folder: Path) -> TextIO:
+    """The run's folder for this training alone, until the file is closed or the process ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{folder}: another process is training there; wait for it, or choose another name=") from None
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; choose another folder with runs=") from None
+    return lock
 
 
 def passed(kimg: float, run: Run) -> bool:

@@ -92,7 +92,7 @@ def same(a, b) -> bool:
 def test_batches_hold_what_was_stored(folder):
     for batch in take(6, str(folder), 5):
         assert (batch.image.shape, batch.image.dtype) == ((5, 3, SIDE, SIDE), torch.float32)
-        assert batch.image.is_contiguous()
+        assert batch.image.is_contiguous(memory_format=torch.channels_last)
         assert batch.image_id.dtype == torch.int64
         assert batch.captions2 is None
         for image, i, caption in zip(batch.image, batch.image_id.tolist(), batch.captions):

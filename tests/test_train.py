@@ -224,6 +224,12 @@ def test_another_model_does_not_resume(arguments, monkeypatch):
         run_here(arguments, monkeypatch, "train.kimg=0.008", "resume=never")
 
 
+def test_two_trainings_do_not_share_a_folder(arguments, monkeypatch, tmp_path):
+    with train.claim(tmp_path / "runs" / "scenes"), pytest.raises(UserError, match="another process"):
+        run_here(arguments, monkeypatch, "train.kimg=0.004")
+    run_here(arguments, monkeypatch, "train.kimg=0.004")
+
+
 def test_learning_rates_are_per_network(arguments):
     settings = config.load(arguments[0], [*arguments[1:], "optim.g.lr=0.001", "optim.d.lr=0.004"])
     run = train.build(settings, train.start(settings))

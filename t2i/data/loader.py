@@ -547,7 +547,7 @@ class Loader:
     """The batches of steps start, start + 1, … for ever.
 
     Step s of a global batch N = batch · world holds positions s·N … s·N + N - 1, and row j of process `rank` is
-    position s·N + j·world + rank.
+    position s·N + j·world + rank. Batch.image lies in memory as torch.channels_last.
     """
 
     def __init__(
@@ -607,7 +607,7 @@ class Loader:
                 raise item
             self._count(len(item.image), item.broken)
             yield Batch(
-                item.image.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1),
+                item.image.float().div_(127.5).sub_(1),
                 item.captions,
                 torch.tensor(item.image_id),
                 item.captions2 if self._steps.two else None,
