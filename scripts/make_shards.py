@@ -100,7 +100,8 @@ def make_scenes(a: argparse.Namespace) -> dict[str, Any]:
     if not a.overwrite and (manifest := shards.finished(a.out, options, source)):
         return manifest
     # Beside --out: the same disk, and the same name again after a kill.
-    folder = a.out.with_name(f".{a.out.name}.drawn")
+    out = a.out.resolve()
+    folder = out.with_name(f".{out.name}.drawn")
     shutil.rmtree(folder, ignore_errors=True)
     try:
         with tqdm(total=a.count, unit="scene", mininterval=0.5) as bar:

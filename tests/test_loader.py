@@ -281,6 +281,7 @@ BROKEN = {
     "json": (GOOD["5"] | {"json": b"{"}, "json: "),
     "other json": (GOOD["5"] | {"json": b"[1]"}, "json: "),
     "no captions": (GOOD["5"] | {"json": b'{"captions": []}'}, "no captions"),
+    "captions are text": (GOOD["5"] | {"json": b'{"captions": "abc"}'}, "json: TypeError"),
     "no picture": ({"json": GOOD["5"]["json"]}, "no picture"),
     "only picture": ({"jpg": GOOD["5"]["jpg"]}, "no json"),
 }
@@ -317,7 +318,7 @@ def test_too_many_broken_samples_stop_the_run(tmp_path):
     write_tar(tmp_path / "a.tar", GOOD | bad)
     for workers in (0, 1):
         with pytest.raises(
-            UserError, match=r"data\.max_broken=0\.1: 3 of \d+ samples read are broken .*a\.tar: "
+            UserError, match=r"data\.max_broken=0\.1: [34] of \d+ samples read are broken .*a\.tar: "
         ) as error:
             take(10, str(tmp_path / "a.tar"), 2, max_broken=0.1, workers=workers)
         assert "\n" not in str(error.value)
@@ -449,6 +450,8 @@ def test_http_folder_and_tars(folder, server, tmp_path):
     assert sorted(p for p in asked if p.endswith(".tar")) == [f"/shard-{i:06d}.tar" for i in range(5)]  # each once
     with pytest.raises(UserError, match=r"cannot fetch .*none\.tar .*404"):
         Loader(f"{address}/none.tar", 2, cache=tmp_path / "cache")
+    with pytest.raises(UserError, match="cannot fetch nope:"):
+        Loader("nope://a.tar", 2, cache=tmp_path / "cache")
     with pytest.raises(UserError, match="no manifest"):
         Loader(f"{address}/nowhere", 2, cache=tmp_path / "cache")
 

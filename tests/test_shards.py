@@ -371,7 +371,7 @@ def test_mistakes_on_the_command_line(tmp_path, run):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", hold, str(out / ".lock")], **pipes) as other:
         other.stdout.readline()
-        assert "another make_shards" in error(*given)
+        assert "another make_shards writes there" in error(*given)
         other.communicate(b"\n")
 
 

@@ -149,7 +149,7 @@ class Shard:
             self.cache.mkdir(parents=True, exist_ok=True)
             with open(f"{path}.lock", "w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                if not path.exists():
+                if not path.exists() or self.bytes not in (-1, path.stat().st_size):
                     temporary = path.with_suffix(".tmp")
                     try:
                         _download(self.url, temporary)
@@ -159,7 +159,7 @@ class Shard:
                         os.replace(temporary, path)
                     finally:
                         temporary.unlink(missing_ok=True)
-        except OSError as error:
+        except (OSError, ValueError, AssertionError) as error:  # the last two from webdataset, for an unknown scheme
             raise UserError(
                 f"data.shards: cannot fetch {self.url} to {self.cache} ({_reason(error)}); check the address, the "
                 "network and the free space, and start again"
@@ -383,7 +383,7 @@ def _parse(where: str, members: dict[str, memoryview], number: int) -> Sample:
         raise BadSample("no json")
     try:
         meta = json.loads(str(members["json"], "utf-8"))
-        texts = [text for text in meta["captions"] if isinstance(text, str) and text]
+        texts = [text for text in list.copy(meta["captions"]) if isinstance(text, str) and text]
         image_id = int(meta.get("image_id", number))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadSample(f"json: {type(error).__name__}: {' '.join(str(error).split())}") from None
@@ -433,7 +433,7 @@ class Order:
         if (epoch, group) not in self._numbers:
             shards = _groups(self._shards(epoch))[group]
             numbers = np.concatenate([np.arange(self.starts[s], self.starts[s + 1]) for s in shards])
-            order = np.random.default_rng(derive_seed(self.seed, epoch, group)).permutation(numbers)
+            order = np.random.default_rng(derive_seed(self.seed, epoch, 1 + group)).permutation(numbers)
             _keep(self._numbers, (epoch, group), order)
         return self._numbers[epoch, group]
 

@@ -203,7 +203,9 @@ def spread(items: Dataset, order: Iterable[int], workers: int, option: str) -> I
         gone = "DataLoader worker (pid" in str(error) or not isinstance(error, RuntimeError)
         if not workers or not gone or str(error).startswith("Caught "):
             raise
-        raise UserError(f"{option}={workers}: one of them was killed, perhaps for memory; use fewer") from None
+        raise UserError(
+            f"{option}={workers}: one of them was killed, perhaps for want of memory or of room in /dev/shm; use fewer"
+        ) from None
 
 
 def _as_it_is(item: Any) -> Any:
@@ -317,10 +319,9 @@ def make(
             try:
                 # A POSIX lock belongs to this process alone: a killed run's dying workers do not hold it.
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(
-                    f"--out {out}: another make_shards is writing there; wait or use another folder"
-                ) from None
+            except OSError as error:
+                if error.errno in (errno.EACCES, errno.EAGAIN):  # else a file system that knows no locks
+                    raise UserError(f"--out {out}: another make_shards writes there; wait or change --out") from None
             return _make(annotations, images, out, options, source, workers, max_bad, overwrite)
     except OSError as error:
         if error.errno in DISK_FULL:
