@@ -1,6 +1,6 @@
 """Times the parts of training and prints one table.
 
-    python scripts/benchmark.py                          StyleGAN2 at 64×64, half width, batch 8, one thread
+    python scripts/benchmark.py                          StyleGAN2 at 64×64, channels halved, batch 8, one thread
     python scripts/benchmark.py --config configs/scenes.yaml --threads 2 --shards shards/scenes-train-64
 
 `of conv` is the time of a phase over that of its convolutions alone (the same ones, forward and backward, on random
@@ -53,7 +53,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     a = arguments()
     torch.set_num_threads(a.threads)
-    standard = ["model.width=0.5", "model.channel_base=16384", "model.mapping_layers=8", "model.g_text=mapping",
+    standard = ["model.channel_base=16384", "model.mapping_layers=8", "model.g_text=mapping",
                 "model.d_text=projection"]  # the published network that the figures are compared with  # fmt: skip
     settings = configuration.load(a.config, [*([] if a.config else standard), *a.set])
     device = torch.device(a.device)

@@ -318,11 +318,11 @@ def test_too_many_broken_samples_stop_the_run(tmp_path):
     write_tar(tmp_path / "a.tar", GOOD | bad)
     for workers in (0, 1):
         with pytest.raises(
-            UserError, match=r"data\.max_broken=0\.1: [34] of \d+ samples read are broken .*a\.tar: "
+            UserError, match=r"data\.max_broken=0\.1: 3 of \d+ samples read are broken .*a\.tar: "
         ) as error:
             take(10, str(tmp_path / "a.tar"), 2, max_broken=0.1, workers=workers)
         assert "\n" not in str(error.value)
-    take(40, str(tmp_path / "a.tar"), 2, max_broken=0.25)  # three of twenty: within the limit, also epochs later
+    take(40, str(tmp_path / "a.tar"), 2, max_broken=0.15)  # three of twenty: at the limit, also epochs later
 
 
 def test_nothing_readable_is_one_clear_line(tmp_path):

@@ -462,6 +462,7 @@ class _Rows:
     image_id: list[int]
     extra: dict[str, Tensor]
     broken: list[str]
+    replaced: int  # rows whose own sample was broken; a replacement may be broken again
 
 
 class _Steps(Dataset):
@@ -489,7 +490,7 @@ class _Steps(Dataset):
         positions = range(begin, begin + self.batch * self.world, self.world)
         rngs = [Random(self.mixed_seed | position) for position in positions]
         broken: list[str] = []
-        samples = self._samples([self.order(position) for position in positions], rngs, broken)
+        samples, replaced = self._samples([self.order(position) for position in positions], rngs, broken)
         drawn = [captions.draw(sample.captions, rng) for sample, rng in zip(samples, rngs)]
 
         channels, height, width = self.size
@@ -502,11 +503,13 @@ class _Steps(Dataset):
         first, second = zip(*drawn)
         ids = [sample.image_id for sample in samples]
         extra = {name: torch.from_numpy(np.stack([sample.extra[name] for sample in samples])) for name in self.extra}
-        return _Rows(image, list(first), list(second), ids, extra, broken)
+        return _Rows(image, list(first), list(second), ids, extra, broken, replaced)
 
-    def _samples(self, numbers: list[int], rngs: list[Random], broken: list[str]) -> list[Sample]:
-        """The samples of these numbers, decoded; in a broken one's place another, drawn from its row's generator."""
+    def _samples(self, numbers: list[int], rngs: list[Random], broken: list[str]) -> tuple[list[Sample], int]:
+        """The samples of these numbers, decoded; in a broken one's place another, drawn from its row's generator.
+        And how many were broken, replacements aside."""
         found: dict[int, Sample] = {}
+        replaced: set[int] = set()
         for _ in range(TRIES):
             # Reading all and then decoding all is a quarter faster than taking turns: each then has the processor's
             # caches to itself.
@@ -523,9 +526,10 @@ class _Steps(Dataset):
                     broken.append(str(bad))
                     del found[row]
             if len(found) == len(numbers):
-                return [found[row] for row in range(len(numbers))]
+                return [found[row] for row in range(len(numbers))], len(replaced)
             for row, rng in enumerate(rngs):
                 if row not in found:
+                    replaced.add(row)
                     numbers[row] = int(rng.random() * len(self.samples))
         raise UserError(f"data.shards: {TRIES} samples in a row are broken ({broken[-1]}); make the shards again")
 
@@ -576,7 +580,7 @@ class Loader:
         self.count = len(self.samples)
         self.start, self.workers, self.max_broken = start, workers, max_broken
         self.read_count = self.broken_count = 0
-        self._share = self.count / world  # samples an epoch has for this process
+        self._world = world
         self._offenders: dict[str, None] = {}
         self._steps = _Steps(self.samples, seed, batch, rank, world, mirror, two_captions)
         first = self._first()
@@ -605,7 +609,7 @@ class Loader:
         for item in spread(self._steps, _From(self.start), self.workers, "data.workers"):
             if isinstance(item, UserError):
                 raise item
-            self._count(len(item.image), item.broken)
+            self._count(len(item.image), item.replaced, item.broken)
             yield Batch(
                 item.image.float().div_(127.5).sub_(1),
                 item.captions,
@@ -615,17 +619,20 @@ class Loader:
                 item.broken,
             )
 
-    def _count(self, rows: int, broken: list[str]) -> None:
+    def _count(self, rows: int, replaced: int, broken: list[str]) -> None:
         """Stops the run when more than max_broken of the set is known to be broken."""
         self.read_count += rows
-        self.broken_count += len(broken)
+        self.broken_count += replaced
         for line in broken:
             if line not in self._offenders and len(self._offenders) < 1000:
                 self._offenders[line] = None
                 log.warning("broken sample replaced: %s", line)
-        # Within the first epoch each broken sample is met once: measured against the whole set, a few bad ones that
-        # happen to come first stop nothing.
-        if self.broken_count > self.max_broken * max(self.read_count, self._share):
+        # An epoch meets each broken sample once, so the share is measured against all of the epochs begun: a few bad
+        # ones that happen to come first stop nothing. One of several processes may have more than its part of them.
+        begin = self.start * rows * self._world
+        epochs = (begin + self.read_count * self._world - 1) // self.count - begin // self.count + 1
+        allowed = self.max_broken * self.count * epochs / self._world
+        if self.broken_count > allowed + (3 * allowed**0.5 if self._world > 1 else 0):
             first = "; ".join(itertools.islice(self._offenders, 3))
             raise UserError(
                 f"data.max_broken={self.max_broken}: {self.broken_count} of {self.read_count} samples read are broken "
