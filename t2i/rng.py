@@ -9,7 +9,8 @@ from torch import Tensor
 
 def derive_seed(*parts: int) -> int:
     """Mixes integers (seed, step, ...) into one 63-bit seed; neighbouring inputs give unrelated seeds."""
-    state = np.random.SeedSequence([p % 2**64 for p in parts]).generate_state(1, np.uint64)
+    # The count first: SeedSequence pads with zeros, and (7,) would be (7, 0).
+    state = np.random.SeedSequence([len(parts), *(p % 2**64 for p in parts)]).generate_state(1, np.uint64)
     return int(state[0] >> 1)
 
 

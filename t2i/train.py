@@ -12,8 +12,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TextIO
 
 import torch
 from accelerate import Accelerator
@@ -43,8 +44,10 @@ def main() -> None:
     settings = config.load(path, arguments, devices=int(os.environ.get("WORLD_SIZE", 1)))
     accelerator = start(settings)
     run = build(settings, accelerator)
+    folder = Path(settings.runs) / settings.name
     try:
-        train(run, accelerator)
+        with claim(folder) if accelerator.is_main_process else nullcontext():
+            train(run, accelerator, folder)
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
@@ -61,6 +64,12 @@ def start(settings: Config) -> Accelerator:
         raise UserError(
             f"train.batch={settings.train.batch}: must be a multiple of processes x train.accumulate = "
             f"{world} x {settings.train.accumulate}"
+        )
+    rows, group = settings.train.batch // share, settings.model.mbstd_group
+    if rows > group and rows % group:
+        raise UserError(
+            f"model.mbstd_group={group}: must divide the {rows} pictures that a process takes at a time; "
+            "change it or train.batch"
         )
     if accelerator.device.type == "cpu":  # accelerate launch asks for one thread; use the cores there are
         local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
@@ -120,10 +129,9 @@ def resume(run: Run, folder: Path) -> None:
         checkpoint.load(run, found[-1])
 
 
-def train(run: Run, accelerator: Accelerator) -> None:
+def train(run: Run, accelerator: Accelerator, folder: Path) -> None:
     """The loop: batches, steps, log, snapshots, checkpoints; leaves with a checkpoint on SIGTERM and Ctrl-C."""
-    settings, folder = run.config, Path(run.config.runs) / run.config.name
-    lock = claim(folder) if accelerator.is_main_process else None
+    settings = run.config
     resume(run, folder)
     loader = Loader(
         settings.data.shards,
@@ -175,24 +183,25 @@ def train(run: Run, accelerator: Accelerator) -> None:
         if log:
             log.write(run, loader.broken_count)
             log.close()
-        if lock:
-            lock.close()
     if log:
         state = "stopped" if run.images < goal else "finished"
         print(f"{state} at {run.images / 1000:g} kimg: {folder}", flush=True)
 
 
-def claim(folder: Path) -> TextIO:
-    """The run's folder for this training alone, until the file is closed or the process ends."""
+@contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """The run's folder for this training alone."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / ".lock").open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{folder}: another process is training there; wait for it, or choose another name=") from None
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}; choose another folder with runs=") from None
-    return lock
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{folder}: another process is training there; wait, or choose another name=") from None
+        yield
 
 
 def passed(kimg: float, run: Run) -> bool:

@@ -105,6 +105,7 @@ def test_sample_streams_do_not_depend_on_their_batch():
     with pytest.raises(ValueError, match="3 seeds"):
         SampleRng([1, 2, 3]).randn(2, 4)
     assert len({derive_seed(a, b) for a in range(20) for b in range(20)}) == 400
+    assert len({derive_seed(7), derive_seed(7, 0), derive_seed(7, 0, 0)}) == 3
 
 
 def test_alone_everything_is_the_identity():

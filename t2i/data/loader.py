@@ -383,7 +383,9 @@ def _parse(where: str, members: dict[str, memoryview], number: int) -> Sample:
         raise BadSample("no json")
     try:
         meta = json.loads(str(members["json"], "utf-8"))
-        texts = [text for text in list.copy(meta["captions"]) if isinstance(text, str) and text]
+        if not isinstance(meta["captions"], list):
+            raise TypeError("captions are not a list")
+        texts = [text for text in meta["captions"] if isinstance(text, str) and text]
         image_id = int(meta.get("image_id", number))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadSample(f"json: {type(error).__name__}: {' '.join(str(error).split())}") from None
