@@ -50,14 +50,19 @@ def average_gradients(parameters: list[torch.nn.Parameter]) -> None:
     """Averages gradients over processes as one flat tensor; a parameter without a gradient counts as zero."""
     if _alone():
         return
+    gradients = []
     for p in parameters:
         if p.grad is None:
             p.grad = torch.zeros_like(p)
-    flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+        gradients.append(p.grad)
+    flat = torch.cat([g.flatten() for g in gradients])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    for p, g in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        p.grad = g.view_as(p)
+    # Copied into the gradients there are, which lie in memory as their parameters do: fused Adam goes by memory, and
+    # would give a channels_last weight the numbers of its neighbours.
+    torch._foreach_copy_(
+        gradients, [g.view_as(p) for g, p in zip(flat.split([g.numel() for g in gradients]), gradients)]
+    )
 
 
 def any_of(flag: bool, device: torch.device) -> bool:

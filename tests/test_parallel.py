@@ -43,8 +43,22 @@ def worker(rank: int, port: int, shards: str, names: list[str], path: str) -> No
         MASTER_PORT=str(port), ACCELERATE_USE_CPU="true",
     )  # fmt: skip
     state = {name: two_steps(shards, name.split("+")) for name in names}
+    state["layout"] = {"error": torch.tensor(error_of_a_step_in_channels_last())}
     torch.save(state, f"{path}/{rank}.pt")
     torch.distributed.destroy_process_group()
+
+
+def error_of_a_step_in_channels_last() -> float:
+    """The largest difference of a weight after fused Adam on averaged gradients from plain Adam without layout."""
+    torch.manual_seed(0)
+    weight, gradient = torch.randn(2, 4, 3, 3, 3)
+    ours = torch.nn.Parameter(weight.to(memory_format=torch.channels_last))
+    plain = torch.nn.Parameter(weight.clone())
+    ours.grad, plain.grad = gradient.to(memory_format=torch.channels_last), gradient.clone()
+    parallel.average_gradients([ours])
+    torch.optim.Adam([ours], 0.1, fused=True).step()
+    torch.optim.Adam([plain], 0.1).step()
+    return float((ours - plain).abs().max())
 
 
 def free_port() -> int:
@@ -61,6 +75,7 @@ def test_one_process_and_two_have_the_same_gradients(tiny_shards, tmp_path, monk
     names.append("adversarial+r1+path_length+img_txt_d+img_txt_clip")
     mp.start_processes(worker, (free_port(), str(tiny_shards), names, str(tmp_path)), nprocs=2, start_method="spawn")
     first, second = (torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1))
+    assert first["layout"]["error"] < 1e-6, "averaged gradients lie in memory unlike their parameters"
     threads = torch.get_num_threads()
     for name in names:
         alone = two_steps(str(tiny_shards), name.split("+"))
