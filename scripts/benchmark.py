@@ -10,9 +10,7 @@ numbers): how far it is from the cost that nobody avoids. Compare ratios of one 
 import argparse
 import json
 import platform
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +26,7 @@ from t2i import config as configuration
 from t2i.config import Config
 from t2i.errors import UserError, run_command
 from t2i.interfaces import Batch
+from t2i.log import memory_gb
 from t2i.losses import adversarial, regularization
 from t2i.rng import Rng
 from t2i.views import Views
@@ -215,13 +214,6 @@ def networks(settings: Config, a: argparse.Namespace, device: torch.device, prec
     return rows
 
 
-def memory_gb(device: torch.device) -> float:
-    """Peak so far: of the phase on an accelerator, of the process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
 def encoders(settings: Config, a: argparse.Namespace, device: torch.device) -> list[dict[str, Any]]:
     """The frozen text encoder, and CLIP's image tower with the backward pass to the picture."""
     from t2i.encoders.clip import load_clip
@@ -279,7 +271,4 @@ def loader(a: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    if sys.platform == "win32":
-        print("error: needs Linux or macOS", file=sys.stderr)
-        sys.exit(2)
     run_command(main)

@@ -62,7 +62,7 @@ class Log:
             "ada_p": run.ada_p,
             "images_per_second": images / seconds,
             "seconds_per_kimg": 1000 * seconds / images,
-            "memory_gb": _memory_gb(run.device),
+            "memory_gb": memory_gb(run.device),
             "broken_samples": broken,
         }
         self.clock, self.clock_images = time.monotonic(), run.images
@@ -114,7 +114,7 @@ def _forget(path: Path, step: int) -> None:
     path.write_text("".join(kept))
 
 
-def _memory_gb(device: torch.device) -> float:
+def memory_gb(device: torch.device) -> float:
     """The most memory used so far: the accelerator's, or on a CPU this process's."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
