@@ -81,6 +81,7 @@ def state(run: Run) -> dict[str, Any]:
         "ada_p": run.ada_p,
         "ada_signs": run.ada_signs,
         "path_mean": run.path_mean,
+        "queues": run.queues,
         "world": run.world,
         # Training draws from Rng(seed, step); these serve whatever a backbone or loss draws besides.
         "torch_rng": torch.get_rng_state(),
@@ -113,6 +114,8 @@ def load(run: Run, folder: Path) -> None:
     run.ada_p = stored["ada_p"]
     run.ada_signs = stored["ada_signs"]
     run.path_mean.copy_(stored["path_mean"])
+    to_device = lambda rows: {key: value.to(run.device) for key, value in rows.items()}
+    run.queues = {name: to_device(rows) for name, rows in stored.get("queues", {}).items()}
     torch.set_rng_state(stored["torch_rng"])
     if len(stored["cuda_rng"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(stored["cuda_rng"])

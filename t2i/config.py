@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from t2i.errors import UserError, closest
@@ -28,6 +28,9 @@ class Encoders:
     # "scenes-clip" ships with the package; "folder/of/train_clip"; "open_clip:ARCH/TAG_OR_FILE"; "hf:NAME_OR_FOLDER"
     text: str = "scenes-clip"
     clip: str = "scenes-clip"  # image-text guidance; loaded only when a loss with weight asks for it
+    vgg: str = "scenes-vgg"  # for picture-picture losses: shipped, vgg16, vgg19 or a weight file
+    vgg_preprocessing: str = "torchvision"  # what its weights were trained on: torchvision, or caffe (BGR, 0 to 255)
+    vgg_size: int = 128  # larger pictures are reduced to this side before VGG; 0 = never
     cut_size: float = 0.9  # smallest side of a random crop before CLIP, as a share of the picture; 1 = no crops
 
 
@@ -46,7 +49,8 @@ class Model:
     g_architecture: str = "skip"  # skip, resnet or orig
     d_architecture: str = "resnet"  # resnet, skip or orig
     g_text: str = "lafite"  # how text reaches the generator: lafite (per-layer MLPs) or mapping (joined to z)
-    d_text: str = "lafite"  # how text reaches the discriminator: lafite (f(x) + <d(x), t>) or projection (cmap)
+    d_text: str = "lafite"  # how text reaches the discriminator: lafite (f(x) + <d(x), t>), lafite_published (<d(x), t>
+    # summed over the batch, as in the published code) or projection (cmap)
     noise: bool = True  # StyleGAN2's noise inputs; false suits pictures of flat colours, where noise can only hurt
     mbstd_group: int = 4  # pictures compared by minibatch stddev; must divide the batch of one process
     conv_clamp: float | None = None  # clamps activations at this value (256 for fp16)
@@ -150,7 +154,9 @@ def _problems(c: Config) -> list[str]:
     one_of("model.g_architecture", m.g_architecture, "skip", "resnet", "orig")
     one_of("model.d_architecture", m.d_architecture, "skip", "resnet", "orig")
     one_of("model.g_text", m.g_text, "lafite", "mapping")
-    one_of("model.d_text", m.d_text, "lafite", "projection")
+    one_of("model.d_text", m.d_text, "lafite", "lafite_published", "projection")
+    one_of("encoders.vgg_preprocessing", c.encoders.vgg_preprocessing, "torchvision", "caffe")
+    check(c.encoders.vgg_size >= 0, "encoders.vgg_size", c.encoders.vgg_size, "a side in pixels, or 0")
     one_of("train.precision", t.precision, "fp32", "bf16", "fp16")
     for name in ("kimg", "batch", "accumulate", "ema_kimg"):
         check(getattr(t, name) > 0, f"train.{name}", getattr(t, name), "must be above 0")
@@ -231,16 +237,14 @@ def preset(name: str, resolution: int, devices: int = 1) -> dict[str, Any]:
 def load(path: str | Path | None = None, overrides: Sequence[str] = (), devices: int = 1) -> Config:
     """YAML file (or none) + dotted overrides ('train.batch=8') → a checked Config.
 
-    Order, later wins: defaults, preset, YAML, overrides. Raises UserError with one line naming what is wrong.
+    Order, later wins: defaults, preset, the YAML that `base: other.yaml` names (beside this one, and so on), YAML,
+    overrides. Raises UserError with one line naming what is wrong.
     """
     for item in overrides:
         if "=" not in item or item.startswith("-"):
             raise UserError(f"argument {item!r}: write key=value, for example train.batch=8")
-    if path is not None and not Path(path).is_file():
-        near = [str(p) for p in Path("configs").glob("*.yaml")]
-        raise UserError(f"config {path}: no such file; {closest(str(path), near)}")
     try:
-        given: Any = OmegaConf.merge(OmegaConf.load(path) if path else {}, OmegaConf.from_dotlist(list(overrides)))
+        given: Any = OmegaConf.merge(_read(Path(path)) if path else {}, OmegaConf.from_dotlist(list(overrides)))
         base = OmegaConf.structured(Config)
         name = str(given.get("preset") or "")
         if name:
@@ -253,6 +257,21 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = (), devices:
         raise UserError(f"config {path}: {' '.join(str(error).split())}") from None
     assert isinstance(config, Config)
     return config
+
+
+def _read(path: Path, above: tuple[Path, ...] = ()) -> Any:
+    """A YAML merged onto the one it names as its base."""
+    if not path.is_file():
+        near = [str(p) for p in path.parent.glob("*.yaml")]
+        named = f", the base of {above[-1]}" if above else ""
+        raise UserError(f"config {path}{named}: no such file; {closest(str(path), near)}")
+    given: Any = OmegaConf.load(path)
+    base = given.pop("base", None) if isinstance(given, DictConfig) else None
+    if base is None:
+        return given
+    if path.resolve() in above:
+        raise UserError(f"config {path}: is its own base, by way of {' and '.join(p.name for p in above)}")
+    return OmegaConf.merge(_read(path.parent / str(base), (*above, path.resolve())), given)
 
 
 def _explain(error: OmegaConfBaseException) -> str:

@@ -49,4 +49,8 @@ class Judgement:
 
     logit: Tensor  # [B] above 0: real
     embedding: Tensor  # [B, C] in the space of Text.sentence, not normalised
-    regions: Tensor | None = None  # [B, C, h, w], for losses between words and regions
+    regions: Tensor | None = None  # [B, C, h, w], for losses between words and regions; None where nobody asked
+    words: Tensor | None = None  # [B, L, C] the caption's words in the space of the regions
+    score: Tensor | None = (
+        None  # [B, K] from before the caption entered: D.logit(score, embedding, text) judges another
+    )

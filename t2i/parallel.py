@@ -13,24 +13,31 @@ def rank() -> int:
     return 0 if _alone() else dist.get_rank()
 
 
+def rows(count: int, device: torch.device | None = None) -> Tensor:
+    """[count] int64: where this process's rows stand in the global batch, which the loader deals out in turn."""
+    world = 1 if _alone() else dist.get_world_size()
+    return torch.arange(count, device=device) * world + rank()
+
+
 class _Gather(torch.autograd.Function):
     """all_gather whose backward hands each process the sum of what all processes' losses ask of its rows."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
-        rows = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-        dist.all_gather(rows, x.contiguous())
-        return torch.cat(rows)
+        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, x.contiguous())
+        return torch.stack(parts, 1).flatten(0, 1)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
-        gradient = gradient.contiguous()
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
-        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+        return gradient[dist.get_rank() :: dist.get_world_size()]
 
 
 def gather(x: Tensor) -> Tensor:
-    """[B, ...] of this process → [world·B, ...] of all, in order of rank, differentiable.
+    """[B, ...] of this process → [world·B, ...] of all, in the order of one process with the whole batch (row j of
+    process r is j·world + r, see `rows`), differentiable.
 
     With gradients averaged over processes afterwards, N processes of B rows then train as one of N·B.
     """
@@ -44,6 +51,13 @@ def mean(x: Tensor) -> Tensor:
     x = x.detach().clone()
     dist.all_reduce(x)
     return x / dist.get_world_size()
+
+
+def mean_where(x: Tensor, chosen: Tensor) -> Tensor:
+    """The mean of x [B] over the rows, of any process, that are chosen [B] bool; 0 if none is. Differentiable, and
+    exact once averaged over processes: each divides by the same number of rows."""
+    count = mean(chosen.sum(dtype=x.dtype))
+    return x.masked_fill(~chosen, 0).sum() / count.clamp(min=1 / (1 if _alone() else dist.get_world_size()))
 
 
 def average_gradients(parameters: list[torch.nn.Parameter]) -> None:

@@ -12,11 +12,12 @@ from t2i.augment import adjust
 from t2i.config import Config
 from t2i.encoders.clip import Clip
 from t2i.encoders.text import TextEncoder
+from t2i.encoders.vgg import Vgg
 from t2i.errors import UserError
 from t2i.interfaces import Batch, Text
-from t2i.losses import Term, due, total
+from t2i.losses import Term, due, leaves, total
 from t2i.rng import Rng
-from t2i.views import Views
+from t2i.views import Latent, Views
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Run:
     G_ema: Any
     text_encoder: TextEncoder
     clip: Clip | None
+    vgg: Vgg | None
     d_optimizer: torch.optim.Optimizer
     g_optimizer: torch.optim.Optimizer
     d_losses: list[Term]
@@ -42,6 +44,7 @@ class Run:
     ada_p: float = 0.0
     ada_signs: list[float] = field(default_factory=list)  # mean sign of D(real), a number a step since adjusting p
     path_mean: Tensor = field(default_factory=lambda: torch.zeros(()))
+    queues: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # earlier pairs that losses contrast with
 
     def rng(self, phase: int, part: int) -> Rng:
         """Fresh random numbers for one round of one network's update; a pure function of (seed, step)."""
@@ -61,26 +64,27 @@ def train_step(batches: list[Batch], run: Run) -> dict[str, Tensor]:
     """
     texts = [run.text_encoder(batch.captions) for batch in batches]
     d_losses, g_losses = due(run.d_losses, run.step), due(run.g_losses, run.step)
+    real_embeddings = []
 
     for part, (batch, text) in enumerate(zip(batches, texts, strict=True)):
         rng = run.rng(0, part)
-        batch.image.requires_grad_(any(t.name == "r1" for t in d_losses))
         with run.autocast():
             with torch.no_grad():
-                fake = generate(run, text, rng)
-            views = Views(run, batch, text, fake, rng)
+                fake = generate(run, text, draw(run, len(text), rng), rng)
+            views = Views(run, batch, text, fake, rng, leaves=leaves(d_losses))
             loss, d_terms = total(d_losses, views)
+            signs = views.real_judgement.logit.detach().sign().mean()
         run.scaler.scale(loss / len(batches)).backward()
-        batch.image.requires_grad_(False)
+        real_embeddings.append(views.real_embedding)
     d_norm = update(run.d_optimizer, run.D, run, d_terms)
-    signs = views.real_judgement.logit.detach().sign().mean()
 
     with frozen(run.D):
-        for part, (batch, text) in enumerate(zip(batches, texts, strict=True)):
+        for part, (batch, text, known) in enumerate(zip(batches, texts, real_embeddings, strict=True)):
             rng = run.rng(1, part)
             with run.autocast():
-                fake = generate(run, text, rng, track=True)
-                loss, g_terms = total(g_losses, Views(run, batch, text, fake, rng))
+                latent = draw(run, len(text), rng)
+                fake = generate(run, text, latent, rng, track=True)
+                loss, g_terms = total(g_losses, Views(run, batch, text, fake, rng, latent, real_embedding=known))
             run.scaler.scale(loss / len(batches)).backward()
     g_norm = update(run.g_optimizer, run.G, run, g_terms)
     run.scaler.update()
@@ -94,12 +98,18 @@ def train_step(batches: list[Batch], run: Run) -> dict[str, Tensor]:
     return terms | {"D/gradient_norm": d_norm, "G/gradient_norm": g_norm, "D/sign_real": signs}
 
 
-def generate(run: Run, text: Text, rng: Rng, track: bool = False) -> Tensor:
-    """Fakes [B, 3, H, W] for captions, with style mixing (1812.04948, section 3.1): one cutoff a batch."""
+def draw(run: Run, count: int, rng: Rng) -> Latent:
+    """Latents [count, latent_dim], with style mixing (1812.04948, section 3.1): one cutoff a batch."""
     G, mix = run.G, None
-    z = rng.randn(len(text), G.latent_dim)
+    z = rng.randn(count, G.latent_dim)
     if rng.uniform() < run.config.train.style_mixing:
-        mix = (rng.randn(len(text), G.latent_dim), 1 + int(rng.uniform() * (G.num_ws - 1)))
+        mix = (rng.randn(count, G.latent_dim), 1 + int(rng.uniform() * (G.num_ws - 1)))
+    return z, mix
+
+
+def generate(run: Run, text: Text, latent: Latent, rng: Rng, track: bool = False) -> Tensor:
+    """Fakes [B, 3, H, W] for captions."""
+    G, (z, mix) = run.G, latent
     if track:  # the average w, towards which truncation draws
         with torch.no_grad():
             w = parallel.mean(G.mapping(z, text)[:, 0].float().mean(0))

@@ -25,6 +25,7 @@ from t2i.config import Config
 from t2i.data.loader import Loader
 from t2i.encoders.clip import load_clip
 from t2i.encoders.text import load_text_encoder
+from t2i.encoders.vgg import load_vgg
 from t2i.errors import UserError, closest, run_command
 from t2i.log import Log
 from t2i.sampling import backbone
@@ -85,13 +86,18 @@ def build(settings: Config, accelerator: Accelerator) -> Run:
     device = accelerator.device
     d_losses = losses.choose(losses.DISCRIMINATOR, settings.loss)
     g_losses = losses.choose(losses.GENERATOR, settings.loss)
-    text_encoder = load_text_encoder(settings.encoders.text, device)
-    guided = any(t.name == "img_txt_clip" for t in g_losses)
+    encoders, guides = settings.encoders, losses.through(g_losses)
+    text_encoder = load_text_encoder(encoders.text, device)
     nets = backbone(settings.model.name)
     torch.manual_seed(settings.seed)  # the same first weights on every process
     layout = torch.channels_last if settings.train.channels_last else torch.contiguous_format
     G = nets.Generator(settings.model, text_encoder.dim).to(device, memory_format=layout)
-    D = nets.Discriminator(settings.model, text_encoder.dim).to(device, memory_format=layout)
+    heads = {}  # built only where a loss asks for them
+    if any(t.name == "word_region" for t in [*d_losses, *g_losses]):
+        heads["word_dim"] = text_encoder([""]).words.shape[2]
+    D = nets.Discriminator(settings.model, text_encoder.dim, **heads).to(device, memory_format=layout)
+    if learnt := losses.temperatures(d_losses):
+        D.temperatures = learnt.to(device)
     fused = device.type in ("cuda", "cpu")
 
     def adam(network: nn.Module, options: config.Adam) -> torch.optim.Adam:
@@ -104,7 +110,8 @@ def build(settings: Config, accelerator: Accelerator) -> Run:
         D=D,
         G_ema=copy.deepcopy(G).eval().requires_grad_(False),
         text_encoder=text_encoder,
-        clip=load_clip(settings.encoders.clip, device) if guided else None,
+        clip=load_clip(encoders.clip, device) if "clip" in guides else None,
+        vgg=load_vgg(encoders.vgg, encoders.vgg_preprocessing, device) if "vgg" in guides else None,
         d_optimizer=adam(D, settings.optim.d),
         g_optimizer=adam(G, settings.optim.g),
         d_losses=d_losses,
@@ -142,6 +149,7 @@ def train(run: Run, accelerator: Accelerator, folder: Path) -> None:
         world=run.world,
         workers=settings.data.workers,
         mirror=settings.data.mirror,
+        two_captions=any(t.name == "fake_fake" for t in run.g_losses),
         max_broken=settings.data.max_broken,
         cache=settings.data.cache,
         resolution=settings.model.resolution,

@@ -3,46 +3,125 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.augment import augment
 from t2i.interfaces import Batch, Judgement, Text
-from t2i.parallel import gather
+from t2i.parallel import gather, rows
 from t2i.rng import Rng
 
 if TYPE_CHECKING:
     from t2i.step import Run
 
+Latent = tuple[Tensor, tuple[Tensor, int] | None]  # z [B, latent_dim] and what style mixing mixes in
+TEMPERATURES = (0.01, 1.0)  # a learnt temperature stays within
+
 
 class Views:
     """Lazy features of one round of one network's update. A loss that nobody asks for costs nothing."""
 
-    def __init__(self, run: Run, batch: Batch, text: Text, fake: Tensor, rng: Rng):
-        self.run, self.batch, self.text, self.fake, self.rng = run, batch, text, fake, rng
-        self.real = batch.image  # [B, 3, H, W] in [-1, 1]
+    def __init__(
+        self,
+        run: Run,
+        batch: Batch,
+        text: Text,
+        fake: Tensor,
+        rng: Rng,
+        latent: Latent | None = None,
+        leaves: Collection[str] = (),
+        real_embedding: Tensor | None = None,
+    ):
+        """latent: what the fakes were made of. leaves: the inputs, of "real", "fake" and "sentence", by which a
+        penalty will differentiate. real_embedding [B, C]: d(real) if it is known already."""
+        self.run, self.batch, self.rng, self.latent = run, batch, rng, latent
+        leaf = lambda x, name: x.detach().requires_grad_() if name in leaves else x
+        self.real = leaf(batch.image, "real")  # [B, 3, H, W] in [-1, 1]
+        self.fake = leaf(fake, "fake")
+        self.text = replace(text, sentence=leaf(text.sentence, "sentence"))
+        if real_embedding is not None:
+            self.__dict__["real_embedding"] = real_embedding
 
-    def _judge(self, image: Tensor) -> Judgement:
+    # --- the discriminator's
+
+    def judge(self, image: Tensor, text: Text) -> Judgement:
+        """A pass of the discriminator, behind the augmentation."""
         if self.run.ada_p > 0:
             image = augment(image, self.run.ada_p, self.rng, self.run.config.ada.ops)
-        return self.run.D(image, self.text)
+        return self.run.D(image, text)
 
     @cached_property
     def real_judgement(self) -> Judgement:
-        return self._judge(self.real)
+        return self.judge(self.real, self.text)
 
     @cached_property
     def fake_judgement(self) -> Judgement:
-        return self._judge(self.fake)
+        return self.judge(self.fake, self.text)
+
+    @cached_property
+    def real_embedding(self) -> Tensor:
+        """[B, C] d(real) as a constant. In the generator's update that of the discriminator's update of this step,
+        from before its weights moved: a key of an encoder one step older (as in MoCo, 1911.05722) saves a pass."""
+        return self.real_judgement.embedding.detach()
+
+    def logit_of(self, judgement: Judgement, image: Tensor, text: Text) -> Tensor:
+        """[B] the logit of pictures already judged, with other captions: without a second pass, where captions enter
+        the discriminator last."""
+        if judgement.score is not None:
+            return self.run.D.logit(judgement.score, judgement.embedding, text)
+        return self.judge(image, text).logit
+
+    def temperature(self, name: str, value: float) -> Tensor | float:
+        """The temperature of a loss: `value`, or what the discriminator has learnt from there, kept within bounds."""
+        learnt = getattr(self.run.D, "temperatures", {})
+        if name not in learnt:
+            return value
+        with torch.no_grad():  # here and not in the graph, where a value out of bounds would stay there
+            learnt[name].clamp_(*map(math.log, TEMPERATURES))
+        return learnt[name].exp()
+
+    # --- a second picture of the same scene
+
+    @cached_property
+    def text2(self) -> Text:
+        """The second captions of the pictures."""
+        assert self.batch.captions2 is not None
+        return self.run.text_encoder(self.batch.captions2)
+
+    @cached_property
+    def fake2(self) -> Tensor:
+        """[B, 3, H, W] fakes of the second captions from the latents of the first."""
+        assert self.latent is not None
+        z, mix = self.latent
+        return self.run.G(z, self.text2, noise=self.rng, mix=mix)
+
+    # --- frozen networks'
 
     @cached_property
     def fake_clip(self) -> Tensor:
         """[B, C] CLIP image features of random crops of the fakes, unit length."""
+        return self.clip(self.fake)
+
+    def clip(self, image: Tensor) -> Tensor:
         assert self.run.clip is not None
-        return self.run.clip.image_features(self.fake, self.rng, self.run.config.encoders.cut_size)
+        return self.run.clip.image_features(image, self.rng, self.run.config.encoders.cut_size)
+
+    @cached_property
+    def real_clip(self) -> Tensor:
+        """[B, C] CLIP image features of the real pictures, whole, unit length, constant; those of the shards if any."""
+        stored = self.batch.extra.get("clip_image")
+        if stored is not None:
+            return F.normalize(stored.float(), dim=1)
+        assert self.run.clip is not None
+        with torch.no_grad():
+            return self.run.clip.image_features(self.real)
 
     @cached_property
     def clip_text(self) -> Text:
@@ -53,10 +132,67 @@ class Views:
         assert self.run.clip is not None
         return self.run.clip.text(self.batch.captions)
 
+    def _vgg(self, image: Tensor) -> dict[str, Tensor]:
+        assert self.run.vgg is not None
+        size = self.run.config.encoders.vgg_size
+        if size and image.shape[-1] > size:
+            image = F.interpolate(image, (size, size), mode="bilinear", antialias=True)
+        return self.run.vgg(image)
+
+    @cached_property
+    def fake_vgg(self) -> dict[str, Tensor]:
+        """Layer → [B, C, h, w] VGG features of the fakes."""
+        return self._vgg(self.fake)
+
+    @cached_property
+    def real_vgg(self) -> dict[str, Tensor]:
+        """The same of the real pictures, constant."""
+        with torch.no_grad():
+            return self._vgg(self.real)
+
+    # --- which rows show the same, and which do not
+
+    @cached_property
+    def identity(self) -> Tensor:
+        """[B, 2] int64: the picture's number and the caption's digest."""
+        return torch.stack([self.batch.image_id, self._digests(self.batch.captions)], dim=1)
+
+    def _digests(self, captions: Sequence[str]) -> Tensor:
+        digests = [hashlib.blake2b(c.strip().lower().encode(), digest_size=7).digest() for c in captions]
+        return torch.tensor([int.from_bytes(d) for d in digests], device=self.real.device)
+
     @cached_property
     def same(self) -> Tensor:
         """[B, world·B] bool: rows of one picture, or with one caption, are no negatives of each other."""
-        digests = [hashlib.blake2b(c.strip().lower().encode(), digest_size=7).digest() for c in self.batch.captions]
-        caption = torch.tensor([int.from_bytes(d) for d in digests], device=self.real.device)
-        key = torch.stack([self.batch.image_id, caption], dim=1)  # [B, 2]
-        return (key[:, None] == gather(key)[None]).any(2)
+        return self.same_as(gather(self.identity))
+
+    def same_as(self, identity: Tensor) -> Tensor:
+        """[B, N] bool for the identities [N, 2] of any rows."""
+        return (self.identity[:, None] == identity[None]).any(2)
+
+    @cached_property
+    def same2(self) -> Tensor:
+        """As `same`, where two pictures count as one also if a caption of either is any of the other's two."""
+        assert self.batch.captions2 is not None
+        pair = torch.stack([self.identity[:, 1], self._digests(self.batch.captions2)], dim=1)  # [B, 2]
+        return self.same | (pair[:, None, :, None] == gather(pair)[None, :, None, :]).any((2, 3))
+
+    @cached_property
+    def distinct(self) -> Tensor:
+        """[B] bool: the picture's two captions differ."""
+        assert self.batch.captions2 is not None
+        return self.identity[:, 1] != self._digests(self.batch.captions2)
+
+    @cached_property
+    def mismatch(self) -> tuple[Text, Tensor]:
+        """For every row the caption of another picture, the next in the global batch that is not `same`; and [B]
+        bool, whether there is one."""
+        everyone = self.same.shape[1]
+        own = rows(len(self.same), self.same.device)
+        columns = (own[:, None] + torch.arange(1, everyone + 1, device=own.device)) % everyone  # [B, world·B]
+        different = ~self.same.gather(1, columns)
+        first = columns.gather(1, different.int().argmax(1, keepdim=True))[:, 0]
+        sentence, words, mask = (
+            gather(x.detach()) for x in (self.text.sentence, self.text.words, self.text.mask.byte())
+        )
+        return Text(sentence[first], words[first], mask[first].bool()), different.any(1)

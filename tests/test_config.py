@@ -91,6 +91,26 @@ def test_missing_and_broken_files(tmp_path):
         config.load(path)
 
 
+def test_a_yaml_may_start_from_another(tmp_path):
+    (tmp_path / "a.yaml").write_text("name: a\ntrain: {kimg: 7, batch: 8}\nloss: {r1: {gamma: 3}}\n")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "b.yaml").write_text("base: ../a.yaml\nname: b\ntrain: {kimg: 9}\n")
+    (tmp_path / "deep" / "c.yaml").write_text("base: b.yaml\nloss: {lpips: {weight: 1}}\n")
+    c = config.load(tmp_path / "deep" / "c.yaml", ["train.batch=16"])
+    assert (c.name, c.train.kimg, c.train.batch, c.loss["r1"]["gamma"]) == ("b", 9, 16, 3)
+    assert c.loss["r1"]["every"] == 16
+    assert c.loss["lpips"] == {"weight": 1}
+    (tmp_path / "saved.yaml").write_text(config.to_yaml(c))
+    assert config.load(tmp_path / "saved.yaml") == c
+
+    (tmp_path / "d.yaml").write_text("base: e.yaml\n")
+    with pytest.raises(UserError, match=r"e\.yaml, the base of .*d\.yaml: no such file"):
+        config.load(tmp_path / "d.yaml")
+    (tmp_path / "e.yaml").write_text("base: d.yaml\n")
+    with pytest.raises(UserError, match="its own base"):
+        config.load(tmp_path / "d.yaml")
+
+
 @given(st.sampled_from(config.PRESETS), st.sampled_from([16, 64, 256, 1024]), st.integers(1, 8))
 def test_every_preset_is_valid(name, resolution, devices):
     c = config.load(None, [f"preset={name}", f"model.resolution={resolution}"], devices)

@@ -1,6 +1,8 @@
 """Features of an ImageNet VGG (Simonyan & Zisserman 2014, 1409.1556), differentiable with respect to the picture."""
 
+import importlib.util
 import itertools
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -15,6 +17,7 @@ PREPROCESSING: dict[str, tuple[bool, float, tuple[float, ...], tuple[float, ...]
     "torchvision": (False, 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "caffe": (True, 255.0, (103.939, 116.779, 123.68), (1.0, 1.0, 1.0)),  # blue, green, red
 }
+SHIPPED = Path(__file__).parents[1] / "assets"
 TORCHVISION = {"vgg16": "vgg16-397923af.pth", "vgg19": "vgg19-dcbb9e9d.pth"}  # of download.pytorch.org/models
 
 
@@ -78,7 +81,8 @@ class Vgg(nn.Module):
 
 
 def load_vgg(name: str = "vgg19", preprocessing: str = "torchvision", device: torch.device | str = "cpu") -> Vgg:
-    """`name`: vgg16 or vgg19 (torchvision's ImageNet weights, from torch's cache or fetched), or a weight file.
+    """`name`: vgg16 or vgg19 (torchvision's ImageNet weights, from torch's cache or fetched), scenes-vgg (a small one
+    that ships, trained on the scenes by scripts/train_vgg.py), or a weight file.
 
     preprocessing: "torchvision", or "caffe" for weights that read blue-green-red 0 to 255 less the means.
     Raises UserError with one line where there are no such weights.
@@ -87,8 +91,11 @@ def load_vgg(name: str = "vgg19", preprocessing: str = "torchvision", device: to
     if name in TORCHVISION:
         file = Path(torch.hub.get_dir()) / "checkpoints" / TORCHVISION[name]
         fetch(f"vgg={name}", f"https://download.pytorch.org/models/{file.name}", file)
+    elif (SHIPPED / f"{name}.safetensors").is_file():
+        file = SHIPPED / f"{name}.safetensors"
     elif not file.is_file():
-        raise UserError(f"vgg={name}: no such weight file ({file.absolute()}); known names: {', '.join(TORCHVISION)}")
+        known = ", ".join([*TORCHVISION, *sorted(p.stem for p in SHIPPED.glob("*-vgg.safetensors"))])
+        raise UserError(f"vgg={name}: no such weight file ({file.absolute()}); known names: {known}")
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -101,3 +108,30 @@ def load_vgg(name: str = "vgg19", preprocessing: str = "torchvision", device: to
         raise
     except Exception as error:  # unpickling raises whatever a damaged file leads it to
         raise UserError(f"vgg={name}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+
+
+LPIPS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")  # the layers of a VGG16
+
+
+def lpips_distance(one: dict[str, Tensor], two: dict[str, Tensor]) -> Tensor:
+    """LPIPS (Zhang et al. 2018, 1801.03924, eq. 1), version 0.1, of what a VGG16 gives for two pictures → [B].
+
+    The weights of its channels are the lpips package's. Raises UserError for the layers of another network.
+    """
+    if tuple(one) != LPIPS:
+        raise UserError(f"loss.lpips: needs a VGG16 (encoders.vgg=vgg16 or its weight file), not {', '.join(one)}")
+    distances = []
+    for head, layer in zip(_lpips_heads(one[LPIPS[0]].device), LPIPS):
+        a, b = (F.normalize(x.float(), dim=1, eps=1e-10) for x in (one[layer], two[layer]))  # [B, C, h, w]
+        distances.append(((a - b).square() * head).sum(1).mean((1, 2)))
+    return torch.stack(distances).sum(0)
+
+
+@cache
+def _lpips_heads(device: torch.device) -> list[Tensor]:
+    """[C, 1, 1] a layer."""
+    spec = importlib.util.find_spec("lpips")
+    assert spec is not None
+    assert spec.origin is not None
+    weights = torch.load(Path(spec.origin).parent / "weights" / "v0.1" / "vgg.pth", map_location=device)
+    return [weights[f"lin{n}.model.1.weight"][0] for n in range(len(LPIPS))]

@@ -19,6 +19,7 @@ from t2i.nets import ops
 from t2i.nets.layers import GAIN, Conv2d, FullyConnected, Mapping, minibatch_stddev
 
 COLOURS = 3
+REGIONS = 16  # side of the map of regions that words are compared with (2101.04702, section 4.3)
 
 
 def channels(base: int, most: int, resolution: int, width: float = 1.0) -> dict[int, int]:
@@ -333,25 +334,37 @@ class Critic(nn.Module):
         )
 
     def judge(self, image: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        x = None
+        score, embedding, _ = self.look(image)
+        return self.project(score, c), embedding
+
+    def look(self, image: Tensor, keep: int = 0) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """All that does not depend on the condition: scores [B, 1 or cmap_dim], embedding, features at `keep`²."""
+        x = kept = None
         for r in self.resolutions[:-1]:
             block = getattr(self, f"b{r}")
-            x = block(x, image)
+            x = block(x, image)  # [B, C, r/2, r/2]
             if self.architecture == "skip":
                 image = ops.downsample2d(image, block.resample_filter)
-        score, embedding = self.b4(x, image)  # [B, 1 or cmap_dim]
-        if self.mapping is not None:
-            score = (score * self.mapping(None, c)).sum(1, keepdim=True) / math.sqrt(score.shape[1])
-        return score[:, 0], embedding
+            kept = x if r == 2 * keep else kept
+        score, embedding = self.b4(x, image)
+        return score, embedding, kept
+
+    def project(self, score: Tensor, c: Tensor | None) -> Tensor:
+        """Scores [B, 1 or cmap_dim] and condition → [B]."""
+        if self.mapping is None:
+            return score[:, 0]
+        return (score * self.mapping(None, c)).sum(1) / math.sqrt(score.shape[1])
 
 
 class Discriminator(Critic):
     """Picture and caption → Judgement; the embedding d(x) is compared with sentences.
 
-    d_text "lafite": logit = f(x) + ⟨d(x), t⟩, per sample; "projection": the sentence stands for the class label.
+    d_text "lafite": logit = f(x) + ⟨d(x), t⟩, per sample; "lafite_published": the product summed over the whole batch
+    too, as LAFITE's code has it; "projection": the sentence stands for the class label.
     """
 
-    def __init__(self, model: config.Model, text_dim: int):
+    def __init__(self, model: config.Model, text_dim: int, word_dim: int = 0):
+        """word_dim: channels of Text.words, where words are compared with regions; 0 builds no heads for that."""
         base, most = model.d_channel_base or model.channel_base, model.d_channel_max or model.channel_max
         super().__init__(
             channels(base, most, model.resolution, model.width),
@@ -361,11 +374,27 @@ class Discriminator(Critic):
             text_dim=text_dim,
             mbstd_group=model.mbstd_group,
         )
+        self.d_text = model.d_text
+        self.region_size = min(REGIONS, model.resolution // 2) if word_dim else 0
+        if word_dim:  # last, so that all other weights start as they do without
+            width = channels(base, most, model.resolution, model.width)[self.region_size]
+            self.regions = Conv2d(width, text_dim, 1, act=False)
+            self.words = FullyConnected(word_dim, text_dim)
 
     def forward(self, image: Tensor, text: Text) -> Judgement:
-        """image [B, 3, H, W] in [-1, 1] → logit [B], embedding [B, text_dim], both float32."""
-        logit, embedding = self.judge(image, text.sentence)
+        """image [B, 3, H, W] in [-1, 1] → logit [B], embedding [B, text_dim], both float32; with word_dim regions
+        [B, text_dim, h, w] and words [B, L, text_dim] too."""
+        score, embedding, x = self.look(image, self.region_size)
         assert embedding is not None
+        judgement = Judgement(self.logit(score, embedding, text), embedding, score=score)
+        if x is not None:
+            judgement.regions, judgement.words = self.regions(x), self.words(text.words)
+        return judgement
+
+    def logit(self, score: Tensor, embedding: Tensor, text: Text) -> Tensor:
+        """[B] of pictures that have been looked at and any captions."""
+        logit = self.project(score, text.sentence)
         if self.mapping is None:
-            logit = logit + (embedding * text.sentence).sum(1)
-        return Judgement(logit, embedding)
+            match = embedding * text.sentence
+            logit = logit + (match.sum() if self.d_text == "lafite_published" else match.sum(1))
+        return logit
