@@ -2,13 +2,19 @@
 
     python scripts/benchmark.py                          StyleGAN2 at 64×64, channels halved, batch 8, one thread
     python scripts/benchmark.py --config configs/scenes.yaml --threads 2 --shards shards/scenes-train-64
+    python scripts/benchmark.py --compare configs/base.yaml configs/modified1.yaml configs/modified2.yaml
 
 `of conv` is the time of a phase over that of its convolutions alone (the same ones, forward and backward, on random
 numbers): how far it is from the cost that nobody avoids. Compare ratios of one run, not milliseconds of two.
+
+--compare times whole training steps, a step of each run in turn, over all steps of a cycle of lazy losses. On a CPU it
+counts processor time, so that other programs do not.
 """
 
 import argparse
 import json
+import math
+import os
 import platform
 import statistics
 import time
@@ -20,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from tqdm import tqdm
 
 import t2i
 from t2i import config as configuration
@@ -29,6 +36,7 @@ from t2i.interfaces import Batch
 from t2i.log import memory_gb
 from t2i.losses import adversarial, regularization
 from t2i.rng import Rng
+from t2i.step import train_step
 from t2i.views import Views
 
 CAPTIONS = ["a green train is coming down the tracks", "two zebras standing in a field"]
@@ -39,7 +47,8 @@ def arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("--config", type=Path, help="time this run's networks instead of the standard ones")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting; repeatable")
-    add("--batch", type=int, default=8)
+    add("--compare", nargs="+", type=Path, metavar="CONFIG", help="time whole steps of these runs against the first's")
+    add("--batch", type=int, help="default 8, or with --compare that of each run")
     add("--threads", type=int, default=1, help="CPU threads (default %(default)s)")
     add("--precision", nargs="+", default=["fp32", "bf16"], choices=["fp32", "bf16", "fp16"])
     add("--repeat", type=int, default=3, help="the median of so many runs (default %(default)s)")
@@ -51,6 +60,10 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     a = arguments()
+    if a.compare:
+        report(a, compare(a))
+        return
+    a.batch = a.batch or 8
     torch.set_num_threads(a.threads)
     standard = ["model.channel_base=16384", "model.mapping_layers=8", "model.g_text=mapping",
                 "model.d_text=projection"]  # the published network that the figures are compared with  # fmt: skip
@@ -79,6 +92,59 @@ def main() -> None:
         print(f"{row['phase']:<28}{row.get('precision', ''):>10}{numbers}")
     if a.json:
         a.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+
+
+def report(a: argparse.Namespace, rows: list[dict[str, Any]]) -> None:
+    """Prints what `compare` found."""
+    kind = torch.cuda.get_device_name(a.device) if a.device.startswith("cuda") else cpu_name()
+    print(f"device {kind}, threads {a.threads}, torch {torch.__version__}, date {time.strftime('%Y-%m-%d')}")
+    print(f"{'run':<28}{'batch':>7}{'ms a step':>11}{'s a kimg':>10}{'ratio':>8}")
+    for r in rows:
+        print(f"{r['run']:<28}{r['batch']:>7}{r['ms']:>11.1f}{r['seconds_per_kimg']:>10.1f}{r['ratio']:>8.3f}")
+    if a.json:
+        a.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def compare(a: argparse.Namespace) -> list[dict[str, Any]]:
+    """What a training step of each run costs, on random pictures, as a ratio to that of the first."""
+    from t2i import train
+
+    if a.device == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    clock = time.process_time if a.device == "cpu" else time.perf_counter
+    changes = [*([f"train.batch={a.batch}"] if a.batch else []), *a.set]
+    runs, batches = [], []
+    for path in a.compare:
+        settings = configuration.load(path, changes)
+        runs.append(train.build(settings, train.start(settings)))
+        rounds, rows = settings.train.accumulate, settings.train.batch // settings.train.accumulate
+        image = torch.rand(rows, 3, *[settings.model.resolution] * 2) * 2 - 1
+        one, two = ([f"{CAPTIONS[n]} {i}" for i in range(rows)] for n in (0, 1))
+        batches.append([Batch(image, one, torch.arange(rows), two).to(runs[-1].device) for _ in range(rounds)])
+    torch.set_num_threads(a.threads)
+    cycle = math.lcm(*(t.every for run in runs for t in [*run.d_losses, *run.g_losses]))
+    taken: list[list[list[float]]] = [[[] for _ in range(cycle)] for _ in runs]
+    with tqdm(total=a.repeat * cycle + 1, unit="step", disable=None, leave=False) as bar:
+        for step in range(-1, a.repeat * cycle):  # the first warms up
+            for run, batch, times in zip(runs, batches, taken):
+                run.step = max(step, 0)
+                start = clock()
+                train_step(batch, run)
+                if a.device.startswith("cuda"):
+                    torch.cuda.synchronize()
+                if step >= 0:
+                    times[step % cycle].append(clock() - start)
+            bar.update()
+    found = []
+    for run, times in zip(runs, taken):
+        seconds = sum(statistics.median(t) for t in times) / cycle / (a.threads if a.device == "cpu" else 1)
+        batch_size = run.config.train.batch
+        found.append({
+            "run": run.config.name, "batch": batch_size, "ms": 1e3 * seconds,
+            "seconds_per_kimg": 1e3 * seconds / batch_size,
+        })  # fmt: skip
+    first = found[0]["seconds_per_kimg"]
+    return [row | {"ratio": row["seconds_per_kimg"] / first} for row in found]
 
 
 def cpu_name() -> str:
@@ -158,9 +224,9 @@ def networks(settings: Config, a: argparse.Namespace, device: torch.device, prec
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.bfloat16)
     autocast = torch.autocast(device.type, dtype, enabled=precision != "fp32")
 
-    def views(fake: Tensor) -> Views:
+    def views(fake: Tensor, **more: Any) -> Views:
         captions = [CAPTIONS[i % 2] for i in range(batch)]
-        return Views(run, Batch(image, captions, torch.arange(batch)), text, fake, rng)  # type: ignore[arg-type]
+        return Views(run, Batch(image, captions, torch.arange(batch)), text, fake, rng, **more)  # type: ignore[arg-type]
 
     def g_forward() -> None:
         with torch.no_grad(), autocast:
@@ -183,8 +249,7 @@ def networks(settings: Config, a: argparse.Namespace, device: torch.device, prec
         D.zero_grad()
 
     def r1() -> None:
-        v = views(image)
-        v.real = image.detach().requires_grad_()
+        v = views(image, leaves={"real"})
         with autocast:
             loss = regularization.r1(v)
         loss.backward()

@@ -111,7 +111,7 @@ def build(settings: Config, accelerator: Accelerator) -> Run:
         G_ema=copy.deepcopy(G).eval().requires_grad_(False),
         text_encoder=text_encoder,
         clip=load_clip(encoders.clip, device) if "clip" in guides else None,
-        vgg=load_vgg(encoders.vgg, encoders.vgg_preprocessing, device) if "vgg" in guides else None,
+        vgg=load_vgg(encoders.vgg, encoders.vgg_preprocessing, device, layout) if "vgg" in guides else None,
         d_optimizer=adam(D, settings.optim.d),
         g_optimizer=adam(G, settings.optim.g),
         d_losses=d_losses,

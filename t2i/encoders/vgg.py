@@ -80,7 +80,12 @@ class Vgg(nn.Module):
         return super().train(False)
 
 
-def load_vgg(name: str = "vgg19", preprocessing: str = "torchvision", device: torch.device | str = "cpu") -> Vgg:
+def load_vgg(
+    name: str = "vgg19",
+    preprocessing: str = "torchvision",
+    device: torch.device | str = "cpu",
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Vgg:
     """`name`: vgg16 or vgg19 (torchvision's ImageNet weights, from torch's cache or fetched), scenes-vgg (a small one
     that ships, trained on the scenes by scripts/train_vgg.py), or a weight file.
 
@@ -103,7 +108,7 @@ def load_vgg(name: str = "vgg19", preprocessing: str = "torchvision", device: to
             weights = load_file(file)
         else:
             weights = torch.load(file, map_location="cpu", weights_only=True)
-        return Vgg(weights, preprocessing).to(device)
+        return Vgg(weights, preprocessing).to(device, memory_format=layout)
     except UserError:
         raise
     except Exception as error:  # unpickling raises whatever a damaged file leads it to

@@ -32,15 +32,15 @@ def info_nce(
         raise ValueError(f"temperature={temperature}: must be above 0")
     anchors, keys = _unit(anchors), _unit(keys)
     positives = rows(len(anchors), anchors.device)
+    hidden = None if same is None else same & ~F.one_hot(positives, same.shape[1]).bool()
 
     def one_way(mine: Tensor, others: Tensor, older: Tensor | None) -> Tensor:
         # bf16 would round logits of 1/temperature by several per cent: stay in float32
         with torch.autocast(mine.device.type, enabled=False):
             columns = gather(others) if older is None else torch.cat([gather(others), _unit(older)])
             logits = mine @ columns.T / temperature  # [B, world·B + Q]
-            if same is not None:
-                own = F.one_hot(positives, logits.shape[1]).bool()
-                logits = logits.masked_fill(same & ~own, float("-inf"))
+            if hidden is not None:
+                logits = logits.masked_fill(hidden, float("-inf"))
             return F.cross_entropy(logits, positives)
 
     older_anchors, older_keys = more or (None, None)
