@@ -1,0 +1,46 @@
+"""The command that compares what whole training steps cost."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    spec = importlib.util.spec_from_file_location("benchmark_command", ROOT / "scripts" / "benchmark.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    return module
+
+
+def test_compare_counts_every_step_of_a_cycle_and_gives_ratios(benchmark, monkeypatch, capsys, tmp_path):
+    changes = [
+        "model.resolution=16", "model.channel_base=128", "model.channel_max=8", "model.style_dim=8", "train.batch=4",
+        "loss.r1.every=3", "loss.path_length.weight=0",
+    ]  # fmt: skip
+    arguments = ["--compare", str(ROOT / "configs" / "base.yaml"), str(ROOT / "configs" / "modified2.yaml")]
+    arguments += ["--repeat", "2", "--device", "cpu", "--json", str(tmp_path / "out.json")]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments, *(x for c in changes for x in ("--set", c))])
+    steps = []
+    plain = benchmark.train_step
+    monkeypatch.setattr(
+        benchmark, "train_step", lambda b, run: steps.append((run.config.name, run.step)) or plain(b, run)
+    )
+    threads = torch.get_num_threads()
+    benchmark.main()
+    torch.set_num_threads(threads)
+    order = [0, *range(6)]  # one to warm up, then two cycles of three
+    assert steps == [(name, step) for step in order for name in ("base", "modified2")]
+    rows = json.loads((tmp_path / "out.json").read_text())
+    assert [row["run"] for row in rows] == ["base", "modified2"]
+    assert rows[0]["ratio"] == 1
+    assert rows[1]["ratio"] == pytest.approx(rows[1]["seconds_per_kimg"] / rows[0]["seconds_per_kimg"])
+    assert rows[1]["seconds_per_kimg"] == pytest.approx(rows[1]["ms"] / 4)
+    assert "modified2" in capsys.readouterr().out
