@@ -135,7 +135,7 @@ def compare(a: argparse.Namespace) -> list[dict[str, Any]]:
                 if step >= 0:
                     times[step % cycle].append(clock() - start)
             bar.update()
-    found = []
+    found: list[dict[str, Any]] = []
     for run, times in zip(runs, taken):
         seconds = sum(statistics.median(t) for t in times) / cycle / (a.threads if a.device == "cpu" else 1)
         batch_size = run.config.train.batch

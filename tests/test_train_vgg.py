@@ -26,19 +26,8 @@ def command():
 
 def test_what_it_writes_loads_and_has_learnt(command, tiny_shards, tmp_path, monkeypatch, capsys):
     out = tmp_path / "sub" / "vgg.safetensors"
-    arguments = [
-        "--shards",
-        str(tiny_shards),
-        "--out",
-        str(out),
-        "--steps",
-        "60",
-        "--batch",
-        "20",
-        "--widths",
-        "4",
-        "6",
-    ]
+    arguments = ["--shards", str(tiny_shards), "--out", str(out), "--steps", "250", "--lr", "0.02"]
+    arguments += ["--batch", "10", "--widths", "4", "6"]
     monkeypatch.setattr(sys, "argv", ["train_vgg.py", *arguments, "--device", "cpu"])
     command.main()
     vgg = load_vgg(str(out))

@@ -108,7 +108,7 @@ def load_vgg(
             weights = load_file(file)
         else:
             weights = torch.load(file, map_location="cpu", weights_only=True)
-        return Vgg(weights, preprocessing).to(device, memory_format=layout)
+        return Vgg(weights, preprocessing).to(device).to(memory_format=layout)  # type: ignore[call-overload]
     except UserError:
         raise
     except Exception as error:  # unpickling raises whatever a damaged file leads it to
