@@ -173,6 +173,9 @@ def spread(items: Dataset, order: Iterable[int], workers: int, option: str) -> I
     Large results should be tensors. UserError, naming the option, where a process was killed. torch's DataLoader
     underneath: it bounds what waits in memory, and its processes end when this one is killed.
     """
+    if not workers:
+        yield from (items[i] for i in order)
+        return
     died = signal.getsignal(signal.SIGCHLD)
     with warnings.catch_warnings():
         # The user asked for this many workers; and forking beside other threads is safe here, since a worker calls
@@ -185,13 +188,13 @@ def spread(items: Dataset, order: Iterable[int], workers: int, option: str) -> I
             sampler=order,
             collate_fn=_as_it_is,
             num_workers=workers,
-            prefetch_factor=4 if workers else None,
-            multiprocessing_context="fork" if workers else None,  # starts at once, and what is loaded is shared
+            prefetch_factor=4,
+            multiprocessing_context="fork",  # starts at once, and what is loaded is shared
             worker_init_fn=_start_worker,
             generator=torch.Generator(),  # without one, torch's global random numbers would advance
         )
         results = iter(loader)
-    if workers and died is not None and threading.current_thread() is threading.main_thread():
+    if died is not None and threading.current_thread() is threading.main_thread():
         # torch's own handler raises in whatever the main process is doing when a worker dies, such as writing a
         # checkpoint; asking for the next item notices it too.
         signal.signal(signal.SIGCHLD, died)
@@ -201,7 +204,7 @@ def spread(items: Dataset, order: Iterable[int], workers: int, option: str) -> I
         # torch's word for a worker that is gone, or what comes of fetching a tensor from one. An error raised by
         # `items` itself begins with "Caught".
         gone = "DataLoader worker (pid" in str(error) or not isinstance(error, RuntimeError)
-        if not workers or not gone or str(error).startswith("Caught "):
+        if not gone or str(error).startswith("Caught "):
             raise
         raise UserError(
             f"{option}={workers}: one of them was killed, perhaps for want of memory or of room in /dev/shm; use fewer"
