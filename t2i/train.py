@@ -20,13 +20,13 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from t2i import checkpoint, config, losses, parallel
+from t2i import checkpoint, conditioning, config, losses, parallel
 from t2i.config import Config
 from t2i.data.loader import Loader
 from t2i.encoders.clip import load_clip
 from t2i.encoders.text import load_text_encoder
 from t2i.errors import UserError, closest, run_command
-from t2i.log import Log
+from t2i.log import Log, describe
 from t2i.sampling import backbone
 from t2i.step import Run, train_step
 
@@ -86,17 +86,19 @@ def build(settings: Config, accelerator: Accelerator) -> Run:
     d_losses = losses.choose(losses.DISCRIMINATOR, settings.loss)
     g_losses = losses.choose(losses.GENERATOR, settings.loss)
     text_encoder = load_text_encoder(settings.encoders.text, device)
-    guided = any(t.name == "img_txt_clip" for t in g_losses)
+    guided = any(t.name == "img_txt_clip" for t in g_losses) or settings.text.source != "captions"
     nets = backbone(settings.model.name)
     torch.manual_seed(settings.seed)  # the same first weights on every process
     layout = torch.channels_last if settings.train.channels_last else torch.contiguous_format
     G = nets.Generator(settings.model, text_encoder.dim).to(device, memory_format=layout)
     D = nets.Discriminator(settings.model, text_encoder.dim).to(device, memory_format=layout)
+    learnt = settings.text.source == "image_nn"
+    perturb = conditioning.Perturbation(text_encoder.dim).to(device) if learnt else None
     fused = device.type in ("cuda", "cpu")
 
-    def adam(network: nn.Module, options: config.Adam) -> torch.optim.Adam:
-        betas = (options.beta1, options.beta2)
-        return torch.optim.Adam(network.parameters(), options.lr, betas, options.eps, fused=fused)
+    def adam(options: config.Adam, *networks: nn.Module | None) -> torch.optim.Adam:
+        parameters = [p for network in networks if network for p in network.parameters()]
+        return torch.optim.Adam(parameters, options.lr, (options.beta1, options.beta2), options.eps, fused=fused)
 
     return Run(
         config=settings,
@@ -105,8 +107,9 @@ def build(settings: Config, accelerator: Accelerator) -> Run:
         G_ema=copy.deepcopy(G).eval().requires_grad_(False),
         text_encoder=text_encoder,
         clip=load_clip(settings.encoders.clip, device) if guided else None,
-        d_optimizer=adam(D, settings.optim.d),
-        g_optimizer=adam(G, settings.optim.g),
+        perturb=perturb,
+        d_optimizer=adam(settings.optim.d, D),
+        g_optimizer=adam(settings.optim.g, G, perturb),
         d_losses=d_losses,
         g_losses=g_losses,
         scaler=torch.amp.GradScaler(device.type, enabled=settings.train.precision == "fp16"),
@@ -142,17 +145,20 @@ def train(run: Run, accelerator: Accelerator, folder: Path) -> None:
         world=run.world,
         workers=settings.data.workers,
         mirror=settings.data.mirror,
+        word_dropout=settings.data.word_dropout,
+        paraphrase=settings.data.paraphrase,
         max_broken=settings.data.max_broken,
         cache=settings.data.cache,
         resolution=settings.model.resolution,
     )
+    conditioning.check(run, loader)
     batches = iter(loader)
     log, first = None, None
     if accelerator.is_main_process:
         (folder / "config.yaml").write_text(config.to_yaml(settings))
         first = next(batches)
         log = Log(folder, run, settings.log.prompts or sorted(set(first.captions)))
-        log.say(describe(run, loader, folder))
+        log.say(describe(run, loader.count, folder))
     stop = stop_signal()
     deadline = time.monotonic() + (60 * settings.train.minutes or math.inf)
     goal = 1000 * settings.train.kimg
@@ -222,17 +228,6 @@ def stop_signal() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, note)
     return event
-
-
-def describe(run: Run, loader: Loader, folder: Path) -> str:
-    def millions(network: nn.Module) -> str:
-        return f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M"
-
-    where = f"from {run.images / 1000:g} kimg on" if run.step else "from the start"
-    return (
-        f"{folder} {where}: {loader.count} pictures, G {millions(run.G)}, D {millions(run.D)} parameters, "
-        f"{run.world} process(es) on {run.device}, process {os.getpid()}"
-    )
 
 
 if __name__ == "__main__":

@@ -127,8 +127,8 @@ def test_two_captions_differ(folder):
 
 def test_one_caption_stands_in_for_two():
     rng = random.Random(0)
-    for given in (["a"], ["a", "a"]):
-        assert captions.draw(given, rng.random(), rng.random()) == (0, 0)
+    for only in (["a"], ["a", "a"]):
+        assert captions.draw(only, rng.random(), rng.random()) == (0, 0)
     assert {captions.draw(["a", "b", "a"], rng.random(), rng.random()) for _ in range(50)} == {(0, 1), (1, 0)}
 
 

@@ -48,9 +48,9 @@ def mix(caption: str, other: str, rng: Random) -> str:
     share no word are swapped whole.
     """
     one, two = caption.split(), other.split()
-    bare = [[word.strip(".,;:!?\"'").lower() for word in words] for words in (one, two)]
+    a_bare, b_bare = ([word.strip(".,;:!?\"'").lower() for word in words] for words in (one, two))
     words: list[str] = []
-    for kind, a, b, c, d in SequenceMatcher(None, *bare, autojunk=False).get_opcodes():
+    for kind, a, b, c, d in SequenceMatcher(None, a_bare, b_bare, autojunk=False).get_opcodes():
         words += two[c:d] if kind != "equal" and rng.random() < 0.5 else one[a:b]
     return " ".join(words) or caption
 

@@ -263,6 +263,16 @@ class Loader:
             for complaint in self.samples.complaints:
                 log.warning("%s", complaint)
 
+    @property
+    def fields(self) -> set[str]:
+        """Names of Batch.extra, but for clip_text2, which is where clip_text and two captions are."""
+        return set(self._steps.extra)
+
+    def leave_out(self, *names: str) -> None:
+        """No batch of a later iteration has these fields."""
+        for name in names:
+            self._steps.extra.pop(name, None)
+
     def _first(self) -> Sample:
         """Some readable sample, near the beginning."""
         for number in range(min(self.count, TRIES)):

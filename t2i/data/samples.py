@@ -86,6 +86,11 @@ class Samples:
         if len(self) == 0:
             raise UserError(f"data.shards={shards}: the shards hold no samples; {remedy(shards)}")
 
+    @property
+    def clip(self) -> set[str]:
+        """Fingerprints of the CLIPs whose features the shards hold, as their manifests say; "" where they say none."""
+        return {shard.clip for shard in self.shards}
+
     def __len__(self) -> int:
         return self.starts[-1]
 

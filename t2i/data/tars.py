@@ -38,6 +38,7 @@ class Shard:
     samples: int = -1  # as the manifest says; -1 = not known
     bytes: int = -1
     sha256: str = ""
+    clip: str = ""  # fingerprint of the CLIP whose features it holds
     _path: Path | None = None
     _index: "_Index | None" = None
     _file: int = -1
@@ -241,7 +242,9 @@ def find(shards: str, cache: Path, complaints: list[str]) -> list[Shard]:
         for path in paths:
             folder, _, name = path.rpartition("/")
             known = {} if path.startswith("pipe:") else manifest(folder or ".").get(name, {})
-            found.append(Shard(path, cache, **{k: known[k] for k in ("samples", "bytes", "sha256") if k in known}))
+            found.append(
+                Shard(path, cache, **{k: known[k] for k in ("samples", "bytes", "sha256", "clip") if k in known})
+            )
     if not found:
         raise UserError(f"data.shards={shards}: no shards there; {remedy(shards)}")
     for shard in found:

@@ -214,6 +214,7 @@ class Synthesis(nn.Module):
 class Generator(nn.Module):
     """Latent and caption → picture. g_text "mapping" joins the sentence to z; "lafite" gives it to every layer."""
 
+    reads_words = False  # of a caption the sentence alone
     w_avg_beta = 0.995  # decay of the running mean of w, for the training step
 
     def __init__(self, model: config.Model, text_dim: int):
@@ -350,6 +351,8 @@ class Discriminator(Critic):
 
     d_text "lafite": logit = f(x) + ⟨d(x), t⟩, per sample; "projection": the sentence stands for the class label.
     """
+
+    reads_words = False
 
     def __init__(self, model: config.Model, text_dim: int):
         base, most = model.d_channel_base or model.channel_base, model.d_channel_max or model.channel_max
