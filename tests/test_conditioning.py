@@ -2,6 +2,8 @@
 
 import json
 import math
+import signal
+import sys
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +16,7 @@ from t2i import checkpoint, conditioning, config, step, train
 from t2i.conditioning import Perturbation, condition, with_noise
 from t2i.data import coco, shards
 from t2i.data.loader import Loader
-from t2i.encoders.clip import load_clip
+from t2i.encoders.clip import Clip, load_clip
 from t2i.encoders.features import Features
 from t2i.errors import UserError
 from t2i.interfaces import Batch
@@ -189,6 +191,37 @@ def test_what_has_changed_is_computed(featured):
     loader = Loader(str(featured), 4, workers=0)
     conditioning.check(run, loader)
     assert set(next(iter(loader)).extra) == {"clip_image"}
+
+
+def train_here(monkeypatch, *settings: str) -> dict[str, torch.Tensor]:
+    """Trains by the command, in this process, and returns the last checkpoint's state."""
+    monkeypatch.setattr(sys, "argv", ["train.py", *TINY, "log.every=1", "log.grid=2", *settings])
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    threads = torch.get_num_threads()
+    try:
+        train.main()
+    finally:
+        torch.set_num_threads(threads)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    made = config.load(None, [s for s in settings if s.startswith(("runs", "name"))])
+    newest = checkpoint.folders(Path(made.runs) / made.name)[-1]
+    return torch.load(newest / "state.pt", weights_only=True)
+
+
+def test_training_without_captions_from_stored_features(featured, tmp_path, monkeypatch):
+    settings = [f"data.shards={featured}", f"runs={tmp_path}", "text.source=image_nn", "data.mirror=true"]
+    settings += ["loss.img_txt_clip.weight=0", "loss.path_length.weight=0", "train.style_mixing=0"]
+    with monkeypatch.context() as patch:  # nothing is left for CLIP's picture side to do
+        patch.setattr(Clip, "image_features", None)
+        whole = train_here(monkeypatch, *settings, "name=whole", "train.kimg=0.012")
+        train_here(monkeypatch, *settings, "name=parts", "train.kimg=0.008")
+        parts = train_here(monkeypatch, *settings, "name=parts", "train.kimg=0.012")
+    for key in ("G", "D", "perturb"):
+        assert all(whole[key][k].equal(v) for k, v in parts[key].items()), key
+    other = ["encoders.text=scenes-clip-score", "encoders.clip=scenes-clip-score"]
+    with pytest.raises(UserError, match="features of another CLIP"):
+        train_here(monkeypatch, *settings, *other, "name=other", "train.kimg=0.004")
 
 
 def test_features_of_another_encoder_are_refused(featured):
