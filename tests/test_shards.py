@@ -166,7 +166,7 @@ def encode():
 
 
 def test_features_are_the_same_bytes_whatever_the_workers_and_the_stops(tmp_path, encode):
-    write_set(tmp_path, {i: noise(40, 30, i) for i in range(50)} | {7: b"", 50: None})
+    write_set(tmp_path, {i: noise(40, 30, i) for i in range(36)} | {7: b"", 36: None})
     given = {"per_shard": 20, "clip": encode.fingerprint, "max_bad": 1}
     for workers in (1, 2):
         make(tmp_path, tmp_path / str(workers), workers=workers, encode=encode, **given)
@@ -192,9 +192,9 @@ def test_features_are_the_same_bytes_whatever_the_workers_and_the_stops(tmp_path
     with tarfile.open(tmp_path / "1" / "shard-000000.tar") as tar:
         members = {f"000000000000.{e}" for e in ("jpg", "clip_image.npy", "clip_text.npy", "json")}
         assert set(tar.getnames()[:4]) == members
-        for name, shape in {"clip_image": (2, 64), "clip_text": (2, 64)}.items():
+        for name in ("clip_image", "clip_text"):  # two ways round, two captions
             value = np.load(io.BytesIO(tar.extractfile(f"000000000003.{name}.npy").read()))
-            assert (value.shape, value.dtype) == (shape, np.float16)
+            assert (value.shape, value.dtype) == ((2, encode.clip.dim), np.float16)
             assert np.linalg.norm(value.astype(float), axis=1) == pytest.approx(1, abs=2e-3)
     manifest = json.loads((tmp_path / "1" / "manifest.json").read_text())
     assert {r["clip"] for r in manifest["shards"]} == {manifest["options"]["clip"]} == {encode.fingerprint}
