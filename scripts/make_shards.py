@@ -3,6 +3,7 @@
     python scripts/make_shards.py coco --images train2014 --annotations captions_train2014.json --out shards/coco
     python scripts/make_shards.py scenes --out shards/scenes-train-64 --count 20000 --size 64 --seed 0
 
+With --clip NAME they hold that CLIP's features too, so that training need not compute them.
 The same command given again continues after a kill, and does nothing where everything is made.
 """
 
@@ -26,6 +27,11 @@ def arguments() -> argparse.Namespace:
     common.add_argument("--per-shard", type=int, default=1000, help="pictures a shard (default %(default)s)")
     common.add_argument("--quality", type=int, default=95, help="of the JPEGs (default %(default)s)")
     common.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="default: one a core")
+    common.add_argument(
+        "--clip", metavar="NAME", default="",
+        help="also store this CLIP's features of every picture and caption, for training that uses it: "
+        "scenes-clip, open_clip:ViT-B-32/openai, ... (any encoders.clip of a configuration)",
+    )  # fmt: skip
     common.add_argument("--overwrite", action="store_true", help="first remove the shards that --out holds")
 
     given = kinds.add_parser("coco", parents=[common], help="pictures with annotations in COCO's caption format")
@@ -77,10 +83,11 @@ def make_coco(a: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--max-bad {a.max_bad}: a share from 0 to 1")
     if not a.images.is_dir():
         raise UserError(f"--images {a.images}: no such folder; give the folder that the pictures were unpacked to")
-    options = shards.Options(a.size, a.fit, a.per_shard, a.quality, a.limit)
+    encode = features(a.clip)
+    options = shards.Options(a.size, a.fit, a.per_shard, a.quality, a.limit, encode.fingerprint if encode else "")
     annotations = coco.read(a.annotations)
     source = {"kind": "coco", "annotations": annotations.sha256}
-    return shards.make(annotations, a.images, a.out, options, source, a.workers, a.max_bad, a.overwrite)
+    return shards.make(annotations, a.images, a.out, options, source, a.workers, a.max_bad, a.overwrite, encode)
 
 
 def make_scenes(a: argparse.Namespace) -> dict[str, Any]:
@@ -88,7 +95,8 @@ def make_scenes(a: argparse.Namespace) -> dict[str, Any]:
 
     if a.count < 1:
         raise UserError(f"--count {a.count}: must be 1 or more")
-    options = shards.Options(a.size, "crop", a.per_shard, a.quality)
+    encode = features(a.clip)
+    options = shards.Options(a.size, "crop", a.per_shard, a.quality, clip=encode.fingerprint if encode else "")
     held_out = held_out_pairs(a.held_out)
     source = {
         "kind": "scenes",
@@ -111,11 +119,26 @@ def make_scenes(a: argparse.Namespace) -> dict[str, Any]:
 
             scenes.make(folder, a.count, a.seed, a.size, held_out, a.only_held_out, a.workers, drew)
         drawn = coco.read(folder / "annotations.json")
-        return shards.make(drawn, folder / "images", a.out, options, source, a.workers, 0.0, a.overwrite)
+        return shards.make(drawn, folder / "images", a.out, options, source, a.workers, 0.0, a.overwrite, encode)
     except OSError as error:
         raise UserError(f"--out {a.out}: {error.strerror} while drawing; free space or use another folder") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def features(name: str) -> Any:
+    """What computes the features of --clip, or None: on a GPU if there is one, else in the worker processes."""
+    if not name:
+        return None
+    import torch
+
+    from t2i.encoders.clip import load_clip
+    from t2i.encoders.features import Features
+
+    try:
+        return Features(load_clip(name, "cuda" if torch.cuda.is_available() else "cpu"))
+    except UserError as error:
+        raise UserError(f"--clip {name}: {error}") from None
 
 
 def held_out_pairs(given: str) -> list[tuple[str, str]]:

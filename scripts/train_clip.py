@@ -26,8 +26,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from t2i.data import scenes
-from t2i.data.loader import BadSample, Loader, Sample, Samples
+from t2i.data.loader import Loader
+from t2i.data.samples import Sample, Samples
 from t2i.data.shards import read_manifest
+from t2i.data.tars import BadSample
 from t2i.encoders.clip import Clip, load_clip, resample
 from t2i.encoders.pretrained import CONFIG
 from t2i.encoders.vocabulary import FILE as VOCABULARY

@@ -73,6 +73,7 @@ def state(run: Run) -> dict[str, Any]:
         "G": run.G.state_dict(),
         "D": run.D.state_dict(),
         "G_ema": run.G_ema.state_dict(),
+        "perturb": run.perturb.state_dict() if run.perturb else None,
         "g_optimizer": run.g_optimizer.state_dict(),
         "d_optimizer": run.d_optimizer.state_dict(),
         "scaler": run.scaler.state_dict(),
@@ -97,6 +98,8 @@ def load(run: Run, folder: Path) -> None:
         stored = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
         for name in ("G", "D", "G_ema", "scaler"):
             getattr(run, name).load_state_dict(stored[name])
+        if run.perturb:
+            run.perturb.load_state_dict(stored.get("perturb") or {})
         for name in ("g_optimizer", "d_optimizer"):
             optimizer = getattr(run, name)
             # The configuration's learning rate and betas, which may have been changed, not the stored ones.

@@ -19,6 +19,8 @@ class Data:
     shards: str = "shards/scenes-train-64"  # folder, tar, glob with braces, http(s)://… or pipe:…
     mirror: bool = False  # flip half of the pictures, but never one whose caption says left or right
     workers: int = 1  # loader processes per training process; 0 decodes in the training process
+    word_dropout: float = 0.0  # leave out each word of a caption with this probability
+    paraphrase: float = 0.0  # with this probability mix the caption with another of the picture's
     max_broken: float = 0.01  # stop when more than this share of the samples read is broken
     cache: str = "shards/.cache"  # where remote shards are kept
 
@@ -32,6 +34,15 @@ class Encoders:
     vgg_preprocessing: str = "torchvision"  # what its weights were trained on: torchvision, or caffe (BGR, 0 to 255)
     vgg_size: int = 128  # larger pictures are reduced to this side before VGG; 0 = never
     cut_size: float = 0.9  # smallest side of a random crop before CLIP, as a share of the picture; 1 = no crops
+    stored: bool = True  # use the features that make_shards --clip stored, where the shards hold some
+
+
+@dataclass
+class Text:
+    # What stands for a picture's caption in training: captions (the caption itself), or, for training without captions,
+    # the picture's own CLIP feature: image (with noise 0.75 LAFITE-G) or image_nn (a learnt perturbation: LAFITE-NN)
+    source: str = "captions"
+    noise: float = 0.0  # share of a random unit vector in the sentence, which stays of unit length; LAFITE: 0.1
 
 
 @dataclass
@@ -112,6 +123,7 @@ class Config:
     preset: str = ""  # auto, stylegan2, paper256, paper512, paper1024 or cifar: StyleGAN2-ADA's settings
     data: Data = field(default_factory=Data)
     encoders: Encoders = field(default_factory=Encoders)
+    text: Text = field(default_factory=Text)
     model: Model = field(default_factory=Model)
     optim: Optim = field(default_factory=Optim)
     ada: Ada = field(default_factory=Ada)
@@ -170,6 +182,16 @@ def _problems(c: Config) -> list[str]:
     check(0 <= c.ada.p <= 1, "ada.p", c.ada.p, "a probability, 0 to 1")
     check(set(c.ada.ops) <= set("bgcfno"), "ada.ops", c.ada.ops, "letters of bgcfno")
     check(0 < c.encoders.cut_size <= 1, "encoders.cut_size", c.encoders.cut_size, "a share above 0, at most 1")
+    one_of("text.source", c.text.source, "captions", "image", "image_nn")
+    check(0 <= c.text.noise < 1, "text.noise", c.text.noise, "a share from 0 to below 1")
+    check(
+        c.text.source == "captions" or c.encoders.text == c.encoders.clip,
+        "text.source", c.text.source, "pictures stand for captions only in the space of one CLIP: set encoders.text="
+        f"{c.encoders.text} and encoders.clip={c.encoders.clip} to the same",
+    )  # fmt: skip
+    for name in ("word_dropout", "paraphrase"):
+        value = getattr(c.data, name)
+        check(0 <= value < 1 or (name == "paraphrase" and value == 1), f"data.{name}", value, "a probability, 0 to 1")
     check(c.data.workers >= 0, "data.workers", c.data.workers, "0 or more")
     check(0 <= c.data.max_broken < 1, "data.max_broken", c.data.max_broken, "a share from 0 to below 1")
     check(c.log.every > 0, "log.every", c.log.every, "1 or more steps")

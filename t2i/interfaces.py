@@ -20,6 +20,9 @@ class Text:
     def __getitem__(self, rows) -> "Text":
         return Text(self.sentence[rows], self.words[rows], self.mask[rows])
 
+    def detach(self) -> "Text":
+        return Text(*(getattr(self, f.name).detach() for f in fields(self)))
+
     def to(self, device: torch.device | str) -> "Text":
         return Text(*(getattr(self, f.name).to(device) for f in fields(self)))
 

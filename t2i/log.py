@@ -1,6 +1,7 @@
 """What a run tells: a progress bar, metrics.jsonl, TensorBoard and picture grids."""
 
 import json
+import os
 import resource
 import sys
 import time
@@ -98,6 +99,19 @@ class Log:
     def close(self) -> None:
         self.bar.close()
         self.board.close()
+
+
+def describe(run: Run, pictures: int, folder: Path) -> str:
+    """The line that a training begins with."""
+
+    def millions(network: torch.nn.Module) -> str:
+        return f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M"
+
+    where = f"from {run.images / 1000:g} kimg on" if run.step else "from the start"
+    return (
+        f"{folder} {where}: {pictures} pictures, G {millions(run.G)}, D {millions(run.D)} parameters, "
+        f"{run.world} process(es) on {run.device}, process {os.getpid()}"
+    )
 
 
 def _forget(path: Path, step: int) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from t2i import ema, parallel
 from t2i.augment import adjust
+from t2i.conditioning import condition
 from t2i.config import Config
 from t2i.encoders.clip import Clip
 from t2i.encoders.text import TextEncoder
@@ -31,6 +32,7 @@ class Run:
     text_encoder: TextEncoder
     clip: Clip | None
     vgg: Vgg | None
+    perturb: nn.Module | None  # of pictures' features into pseudo captions; learns with G
     d_optimizer: torch.optim.Optimizer
     g_optimizer: torch.optim.Optimizer
     d_losses: list[Term]
@@ -62,7 +64,7 @@ def train_step(batches: list[Batch], run: Run) -> dict[str, Tensor]:
     batches: one a round, image [B, 3, H, W] in [-1, 1]. Returns every loss term, unweighted, and statistics of the
     last round. Raises UserError when a loss or a gradient is not finite.
     """
-    texts = [run.text_encoder(batch.captions) for batch in batches]
+    texts = [condition(run, batch, run.rng(2, part)) for part, batch in enumerate(batches)]
     d_losses, g_losses = due(run.d_losses, run.step), due(run.g_losses, run.step)
     real_embeddings = []
 
@@ -71,7 +73,7 @@ def train_step(batches: list[Batch], run: Run) -> dict[str, Tensor]:
         with run.autocast():
             with torch.no_grad():
                 fake = generate(run, text, draw(run, len(text), rng), rng)
-            views = Views(run, batch, text, fake, rng, leaves=leaves(d_losses))
+            views = Views(run, batch, text.detach(), fake, rng, leaves=leaves(d_losses))
             loss, d_terms = total(d_losses, views)
             signs = views.real_judgement.logit.detach().sign().mean()
         run.scaler.scale(loss / len(batches)).backward()
@@ -129,7 +131,7 @@ def frozen(network: nn.Module):
 
 def update(optimizer: torch.optim.Optimizer, network: nn.Module, run: Run, terms: dict[str, Tensor]) -> Tensor:
     """Averages gradients over processes, steps the optimiser and returns the gradients' norm."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     parallel.average_gradients(parameters)
     run.scaler.unscale_(optimizer)
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])

@@ -20,14 +20,14 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from t2i import checkpoint, config, losses, parallel
+from t2i import checkpoint, conditioning, config, losses, parallel
 from t2i.config import Config
 from t2i.data.loader import Loader
 from t2i.encoders.clip import load_clip
 from t2i.encoders.text import load_text_encoder
 from t2i.encoders.vgg import load_vgg
 from t2i.errors import UserError, closest, run_command
-from t2i.log import Log
+from t2i.log import Log, describe
 from t2i.sampling import backbone
 from t2i.step import Run, train_step
 
@@ -87,6 +87,8 @@ def build(settings: Config, accelerator: Accelerator) -> Run:
     d_losses = losses.choose(losses.DISCRIMINATOR, settings.loss)
     g_losses = losses.choose(losses.GENERATOR, settings.loss)
     encoders, guides = settings.encoders, losses.through(g_losses)
+    if settings.text.source != "captions":
+        guides.add("clip")
     text_encoder = load_text_encoder(encoders.text, device)
     nets = backbone(settings.model.name)
     torch.manual_seed(settings.seed)  # the same first weights on every process
@@ -98,11 +100,13 @@ def build(settings: Config, accelerator: Accelerator) -> Run:
     D = nets.Discriminator(settings.model, text_encoder.dim, **heads).to(device, memory_format=layout)
     if learnt := losses.temperatures(d_losses):
         D.temperatures = learnt.to(device)
+    perturbed = settings.text.source == "image_nn"
+    perturb = conditioning.Perturbation(text_encoder.dim).to(device) if perturbed else None
     fused = device.type in ("cuda", "cpu")
 
-    def adam(network: nn.Module, options: config.Adam) -> torch.optim.Adam:
-        betas = (options.beta1, options.beta2)
-        return torch.optim.Adam(network.parameters(), options.lr, betas, options.eps, fused=fused)
+    def adam(options: config.Adam, *networks: nn.Module | None) -> torch.optim.Adam:
+        parameters = [p for network in networks if network for p in network.parameters()]
+        return torch.optim.Adam(parameters, options.lr, (options.beta1, options.beta2), options.eps, fused=fused)
 
     return Run(
         config=settings,
@@ -112,8 +116,9 @@ def build(settings: Config, accelerator: Accelerator) -> Run:
         text_encoder=text_encoder,
         clip=load_clip(encoders.clip, device) if "clip" in guides else None,
         vgg=load_vgg(encoders.vgg, encoders.vgg_preprocessing, device, layout) if "vgg" in guides else None,
-        d_optimizer=adam(D, settings.optim.d),
-        g_optimizer=adam(G, settings.optim.g),
+        perturb=perturb,
+        d_optimizer=adam(settings.optim.d, D),
+        g_optimizer=adam(settings.optim.g, G, perturb),
         d_losses=d_losses,
         g_losses=g_losses,
         scaler=torch.amp.GradScaler(device.type, enabled=settings.train.precision == "fp16"),
@@ -150,17 +155,20 @@ def train(run: Run, accelerator: Accelerator, folder: Path) -> None:
         workers=settings.data.workers,
         mirror=settings.data.mirror,
         two_captions=any(t.name == "fake_fake" for t in run.g_losses),
+        word_dropout=settings.data.word_dropout,
+        paraphrase=settings.data.paraphrase,
         max_broken=settings.data.max_broken,
         cache=settings.data.cache,
         resolution=settings.model.resolution,
     )
+    conditioning.check(run, loader)
     batches = iter(loader)
     log, first = None, None
     if accelerator.is_main_process:
         (folder / "config.yaml").write_text(config.to_yaml(settings))
         first = next(batches)
         log = Log(folder, run, settings.log.prompts or sorted(set(first.captions)))
-        log.say(describe(run, loader, folder))
+        log.say(describe(run, loader.count, folder))
     stop = stop_signal()
     deadline = time.monotonic() + (60 * settings.train.minutes or math.inf)
     goal = 1000 * settings.train.kimg
@@ -230,17 +238,6 @@ def stop_signal() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, note)
     return event
-
-
-def describe(run: Run, loader: Loader, folder: Path) -> str:
-    def millions(network: nn.Module) -> str:
-        return f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M"
-
-    where = f"from {run.images / 1000:g} kimg on" if run.step else "from the start"
-    return (
-        f"{folder} {where}: {loader.count} pictures, G {millions(run.G)}, D {millions(run.D)} parameters, "
-        f"{run.world} process(es) on {run.device}, process {os.getpid()}"
-    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.augment import augment
+from t2i.conditioning import condition, image_features
 from t2i.interfaces import Batch, Judgement, Text
 from t2i.parallel import gather, rows
 from t2i.rng import Rng
@@ -92,8 +93,7 @@ class Views:
     @cached_property
     def text2(self) -> Text:
         """The second captions of the pictures."""
-        assert self.batch.captions2 is not None
-        return self.run.text_encoder(self.batch.captions2)
+        return condition(self.run, self.batch, self.rng, second=True)
 
     @cached_property
     def fake2(self) -> Tensor:
@@ -116,12 +116,7 @@ class Views:
     @cached_property
     def real_clip(self) -> Tensor:
         """[B, C] CLIP image features of the real pictures, whole, unit length, constant; those of the shards if any."""
-        stored = self.batch.extra.get("clip_image")
-        if stored is not None:
-            return F.normalize(stored.float(), dim=1)
-        assert self.run.clip is not None
-        with torch.no_grad():
-            return self.run.clip.image_features(self.real)
+        return image_features(self.run, self.batch)
 
     @cached_property
     def clip_text(self) -> Text:

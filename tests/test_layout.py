@@ -11,7 +11,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "t2i").rglob("*.py"))
 # Each may import those before it. Anything may import errors, interfaces and rng.
-ORDER = ["config", "data", "encoders", "nets", "augment", "parallel", "views", "losses", "step", "train"]
+ORDER = [
+    "config",
+    "data",
+    "encoders",
+    "nets",
+    "augment",
+    "parallel",
+    "conditioning",
+    "views",
+    "losses",
+    "step",
+    "train",
+]
 FREE = {"errors", "interfaces", "rng"}
 
 

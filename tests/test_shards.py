@@ -50,7 +50,8 @@ def write_set(folder: Path, pictures: dict[int, Image.Image | bytes | None]) -> 
 
 
 def make(folder: Path, out: Path, size: int = 16, per_shard: int = 4, source: dict = SOURCE, **more) -> dict:
-    options = shards.Options(size=size, per_shard=per_shard, **{k: more.pop(k) for k in ("fit", "limit") if k in more})
+    known = {k: more.pop(k) for k in ("fit", "limit", "clip") if k in more}
+    options = shards.Options(size=size, per_shard=per_shard, **known)
     return shards.make(coco.read(folder / "captions.json"), folder / "images", out, options, source, **more)
 
 
@@ -154,6 +155,60 @@ def test_killed_and_continued_equals_uninterrupted(tmp_path, run):
     assert contents(out) == contents(tmp_path / "whole")
     assert sorted(samples(out)) == list(range(60))
     assert {p.name for p in out.iterdir() if p.name.startswith(".")} == {".lock"}
+
+
+@pytest.fixture(scope="module")
+def encode():
+    from t2i.encoders.clip import load_clip
+    from t2i.encoders.features import Features
+
+    return Features(load_clip("scenes-clip"))
+
+
+def test_features_are_the_same_bytes_whatever_the_workers_and_the_stops(tmp_path, encode):
+    write_set(tmp_path, {i: noise(40, 30, i) for i in range(36)} | {7: b"", 36: None})
+    given = {"per_shard": 20, "clip": encode.fingerprint, "max_bad": 1}
+    for workers in (1, 2):
+        make(tmp_path, tmp_path / str(workers), workers=workers, encode=encode, **given)
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+    class Stopped:
+        """The encoder, until someone presses Ctrl-C."""
+
+        device, calls = encode.device, 0
+
+        def __call__(self, *arguments):
+            self.calls += 1
+            if self.calls > 2:  # in the second shard: the first one is chunks of 16 and 4
+                raise KeyboardInterrupt
+            return encode(*arguments)
+
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, tmp_path / "stopped", encode=Stopped(), **given)
+    assert [p.name for p in (tmp_path / "stopped").glob("*.tar")] == ["shard-000000.tar"]
+    make(tmp_path, tmp_path / "stopped", encode=encode, **given)
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "1")
+
+    with tarfile.open(tmp_path / "1" / "shard-000000.tar") as tar:
+        members = {f"000000000000.{e}" for e in ("jpg", "clip_image.npy", "clip_text.npy", "json")}
+        assert set(tar.getnames()[:4]) == members
+        for name in ("clip_image", "clip_text"):  # two ways round, two captions
+            value = np.load(io.BytesIO(tar.extractfile(f"000000000003.{name}.npy").read()))
+            assert (value.shape, value.dtype) == ((2, encode.clip.dim), np.float16)
+            assert np.linalg.norm(value.astype(float), axis=1) == pytest.approx(1, abs=2e-3)
+    manifest = json.loads((tmp_path / "1" / "manifest.json").read_text())
+    assert {r["clip"] for r in manifest["shards"]} == {manifest["options"]["clip"]} == {encode.fingerprint}
+
+
+def test_features_by_the_command(tmp_path, run, encode):
+    out = tmp_path / "scenes"
+    given = ("scenes", "--out", out, "--count", 3, "--size", 16, "--workers", 1)
+    assert run(*given, "--clip", "scenes-clip")[0] == 0
+    assert json.loads((out / "manifest.json").read_text())["options"]["clip"] == encode.fingerprint
+    assert f"clip {encode.fingerprint} there, none asked for" in run(*given)[2]
+    status, _, error = run(*given, "--clip", "scene-clip")
+    assert (status, error.count("\n")) == (2, 1)
+    assert error.startswith("error: --clip scene-clip: ")
 
 
 def test_report_lists_what_is_left_out(tmp_path):

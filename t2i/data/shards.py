@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import PIL
@@ -47,6 +47,7 @@ class Options:
     per_shard: int = 1000  # pictures a shard, before the bad ones are left out
     quality: int = 95  # of the JPEGs
     limit: int = 0  # use only the first so many pictures; 0 = all
+    clip: str = ""  # fingerprint of the CLIP whose features are stored; "" = none
 
     def __post_init__(self) -> None:
         if not 4 <= self.size <= 4096:
@@ -127,44 +128,90 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-class _Chunks(Dataset):
-    """The prepared pictures of each chunk, in order: the JPEGs end to end, and for each its size, the original's width
-    and height, or its Problem."""
+class Encode(Protocol):
+    """t2i.encoders.features.Features."""
 
-    def __init__(self, pictures: Sequence[Picture], folder: Path, options: Options):
-        self.pictures, self.folder, self.options = pictures, folder, options
+    device: torch.device
+
+    def __call__(self, jpegs: Sequence[bytes], captions: Sequence[Sequence[str]]) -> list[dict[str, bytes]]: ...
+
+
+@dataclass
+class Prepared:
+    """A picture ready to be written."""
+
+    members: dict[str, bytes]  # extension → bytes
+    width: int  # of the upright original
+    height: int
+
+
+class _Chunks(Dataset):
+    """The prepared pictures of each chunk, in order: the bytes of all members end to end, and for each picture its
+    members' sizes, the original's width and height, or its Problem."""
+
+    def __init__(self, chunks: Sequence[Sequence[Picture]], folder: Path, options: Options, encode: Encode | None):
+        self.chunks, self.folder, self.options, self.encode = chunks, folder, options, encode
 
     def __len__(self) -> int:
-        return -(-len(self.pictures) // CHUNK)
+        return len(self.chunks)
 
-    def __getitem__(self, chunk: int) -> tuple[torch.Tensor, list[tuple[int, int, int] | Problem]]:
-        # A tensor, because it travels in shared memory: a process killed while it writes much into a pipe would leave
-        # its reader waiting for ever.
-        data, parts = bytearray(), list[tuple[int, int, int] | Problem]()
-        for picture in self.pictures[chunk * CHUNK : (chunk + 1) * CHUNK]:
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, list[tuple[dict[str, int], int, int] | Problem]]:
+        items = list[Prepared | Problem]()
+        for picture in self.chunks[number]:
             try:
                 jpeg, width, height = prepare(self.folder / picture.file, self.options)
-                data += jpeg
-                parts.append((len(jpeg), width, height))
+                items.append(Prepared({"jpg": jpeg}, width, height))
             except BadPicture as bad:
-                parts.append(Problem(bad.args[0], picture.id, picture.file, bad.args[1]))
+                items.append(Problem(bad.args[0], picture.id, picture.file, bad.args[1]))
+        if self.encode:
+            _add_features(items, self.chunks[number], self.encode)
+        # A tensor, because it travels in shared memory: a process killed while it writes much into a pipe would leave
+        # its reader waiting for ever.
+        data, parts = bytearray(), list[tuple[dict[str, int], int, int] | Problem]()
+        for item in items:
+            if isinstance(item, Problem):
+                parts.append(item)
+                continue
+            data += b"".join(item.members.values())
+            parts.append(({name: len(member) for name, member in item.members.items()}, item.width, item.height))
         return torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8), parts
 
 
+def _add_features(items: Sequence[Prepared | Problem], pictures: Sequence[Picture], encode: Encode) -> None:
+    good = [(item, picture) for item, picture in zip(items, pictures) if isinstance(item, Prepared)]
+    if good:
+        found = encode([item.members["jpg"] for item, _ in good], [picture.captions for _, picture in good])
+        for (item, _), members in zip(good, found, strict=True):
+            item.members |= members
+
+
 def _prepared(
-    pictures: Sequence[Picture], folder: Path, options: Options, workers: int
-) -> Iterator[tuple[bytes, int, int] | Problem]:
-    """Every picture prepared, in order, over `workers` processes."""
-    chunks = _Chunks(pictures, folder, options)
-    for data, parts in spread(chunks, range(len(chunks)), workers if workers > 1 else 0, "--workers"):
-        jpegs = memoryview(data.numpy())
+    shards: Sequence[Sequence[Picture]], folder: Path, options: Options, workers: int, encode: Encode | None
+) -> Iterator[Prepared | Problem]:
+    """Every picture of the shards prepared, in order, over `workers` processes.
+
+    Features are computed a chunk at a time, and a chunk never reaches over the end of a shard: so they, whose last
+    bits depend on what is computed beside them, are the same wherever an earlier run was stopped.
+    """
+    chunks = [pictures[i : i + CHUNK] for pictures in shards for i in range(0, len(pictures), CHUNK)]
+    here = encode if encode and encode.device.type != "cpu" else None  # forked processes cannot use a GPU
+    items = _Chunks(chunks, folder, options, None if here else encode)
+    for chunk, (data, parts) in zip(
+        chunks, spread(items, range(len(chunks)), workers if workers > 1 else 0, "--workers")
+    ):
+        rest, done = memoryview(data.numpy()), list[Prepared | Problem]()
         for part in parts:
             if isinstance(part, Problem):
-                yield part
-            else:
-                size, width, height = part
-                yield bytes(jpegs[:size]), width, height
-                jpegs = jpegs[size:]
+                done.append(part)
+                continue
+            sizes, width, height = part
+            members = {}
+            for name, size in sizes.items():
+                members[name], rest = bytes(rest[:size]), rest[size:]
+            done.append(Prepared(members, width, height))
+        if here:
+            _add_features(done, chunk, here)
+        yield from done
 
 
 def spread(items: Dataset, order: Iterable[int], workers: int, option: str) -> Iterator[Any]:
@@ -173,6 +220,9 @@ def spread(items: Dataset, order: Iterable[int], workers: int, option: str) -> I
     Large results should be tensors. UserError, naming the option, where a process was killed. torch's DataLoader
     underneath: it bounds what waits in memory, and its processes end when this one is killed.
     """
+    if not workers:
+        yield from (items[i] for i in order)
+        return
     died = signal.getsignal(signal.SIGCHLD)
     with warnings.catch_warnings():
         # The user asked for this many workers; and forking beside other threads is safe here, since a worker calls
@@ -185,13 +235,13 @@ def spread(items: Dataset, order: Iterable[int], workers: int, option: str) -> I
             sampler=order,
             collate_fn=_as_it_is,
             num_workers=workers,
-            prefetch_factor=4 if workers else None,
-            multiprocessing_context="fork" if workers else None,  # starts at once, and what is loaded is shared
+            prefetch_factor=4,
+            multiprocessing_context="fork",  # starts at once, and what is loaded is shared
             worker_init_fn=_start_worker,
             generator=torch.Generator(),  # without one, torch's global random numbers would advance
         )
         results = iter(loader)
-    if workers and died is not None and threading.current_thread() is threading.main_thread():
+    if died is not None and threading.current_thread() is threading.main_thread():
         # torch's own handler raises in whatever the main process is doing when a worker dies, such as writing a
         # checkpoint; asking for the next item notices it too.
         signal.signal(signal.SIGCHLD, died)
@@ -201,7 +251,7 @@ def spread(items: Dataset, order: Iterable[int], workers: int, option: str) -> I
         # torch's word for a worker that is gone, or what comes of fetching a tensor from one. An error raised by
         # `items` itself begins with "Caught".
         gone = "DataLoader worker (pid" in str(error) or not isinstance(error, RuntimeError)
-        if not workers or not gone or str(error).startswith("Caught "):
+        if not gone or str(error).startswith("Caught "):
             raise
         raise UserError(
             f"{option}={workers}: one of them was killed, perhaps for want of memory or of room in /dev/shm; use fewer"
@@ -247,7 +297,7 @@ def shard_name(index: int) -> str:
 
 
 def _write_shard(
-    path: Path, pictures: Sequence[Picture], prepared: Iterator[tuple[bytes, int, int] | Problem], bar: tqdm
+    path: Path, pictures: Sequence[Picture], prepared: Iterator[Prepared | Problem], bar: tqdm
 ) -> dict[str, Any]:
     """Takes one item of `prepared` a picture, writes the tar, and returns its record for the manifest."""
     temporary = path.with_name(f".{path.name}.tmp")
@@ -263,9 +313,9 @@ def _write_shard(
                     if isinstance(item, Problem):
                         problems.append(item)
                         continue
-                    data, width, height = item
                     captions += len(picture.captions)
-                    tar.write({"__key__": f"{picture.id:012d}", "jpg": data, "json": _json(picture, width, height)})
+                    meta = _json(picture, item.width, item.height)
+                    tar.write({"__key__": f"{picture.id:012d}", **item.members, "json": meta})
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -305,10 +355,12 @@ def make(
     workers: int = 1,
     max_bad: float = 0.1,
     overwrite: bool = False,
+    encode: Encode | None = None,
 ) -> dict[str, Any]:
     """Writes shards, manifest.json and report.json into `out` and returns the manifest.
 
     source: what the pictures are, kept in the manifest; another source or other options need another folder.
+    encode: what computes the features that options.clip names.
     UserError where more than max_bad of the pictures cannot be used, and where the disk is full; shards that are
     finished stay, and the same call continues after them.
     """
@@ -322,7 +374,7 @@ def make(
             except OSError as error:
                 if error.errno in (errno.EACCES, errno.EAGAIN):  # else a file system that knows no locks
                     raise UserError(f"--out {out}: another make_shards writes there; wait or change --out") from None
-            return _make(annotations, images, out, options, source, workers, max_bad, overwrite)
+            return _make(annotations, images, out, options, source, workers, max_bad, overwrite, encode)
     except OSError as error:
         if error.errno in DISK_FULL:
             raise UserError(
@@ -340,6 +392,7 @@ def _make(
     workers: int,
     max_bad: float,
     overwrite: bool,
+    encode: Encode | None,
 ) -> dict[str, Any]:
     what = _what(options, source)
     if overwrite:
@@ -400,11 +453,13 @@ def _make(
             (out / name).unlink(missing_ok=True)
     check(len(problems) + absent)
 
-    work = [p for i in todo for p in pictures[slices[i]]]
-    prepared = _prepared(work, images, options, min(workers, len(work)))
-    with tqdm(total=len(pictures), initial=len(pictures) - len(work), unit="picture", mininterval=0.5) as bar:
+    prepared = _prepared([pictures[slices[i]] for i in todo], images, options, workers, encode)
+    finished_before = sum(len(pictures[s]) for s, record in zip(slices, records) if record)
+    with tqdm(total=len(pictures), initial=finished_before, unit="picture", mininterval=0.5) as bar:
         for i in todo:
             record = {**_write_shard(out / shard_name(i), pictures[slices[i]], prepared, bar), "inputs": inputs[i]}
+            if options.clip:
+                record["clip"] = options.clip
             _write_json(progress / f"{record['file']}.json", record)
             records[i] = record
             check(len(bad()))
@@ -472,7 +527,11 @@ def _records(out: Path, what: dict[str, Any]) -> dict[str, dict[str, Any]]:
             raise UserError(f"--out {out}: it holds shards without a manifest; use another folder or --overwrite")
         return {}
     before, now = _flat(earlier), _flat(what)
-    different = [f"{key} {before.get(key)} there, {now[key]} asked for" for key in now if before.get(key) != now[key]]
+    different = [
+        f"{key} {before.get(key) or 'none'} there, {now[key] or 'none'} asked for"
+        for key in now
+        if before.get(key) != now[key]
+    ]
     if different:
         raise UserError(f"--out {out}: holds other shards ({'; '.join(different)}); use another folder or --overwrite")
     records = manifest["shards"] if manifest else [_read_json(p) for p in sorted(progress.glob("shard-*.tar.json"))]
@@ -484,7 +543,8 @@ def _what(options: Options, source: dict[str, Any]) -> dict[str, Any]:
 
 
 def _flat(what: dict[str, Any]) -> dict[str, Any]:
-    return {"format": what.get("format"), **what.get("options", {}), **what.get("source", {})}
+    # "clip" is missing in what was written before there were features.
+    return {"format": what.get("format"), "clip": "", **what.get("options", {}), **what.get("source", {})}
 
 
 def _report(annotations: Annotations, total: int, problems: list[Problem]) -> dict[str, Any]:

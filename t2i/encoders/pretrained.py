@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import json
 import logging
 import shutil
@@ -60,6 +61,18 @@ class Pretrained:
     image_size: int = 0
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of all that its features depend on: weights, preprocessing and tokens. The same on
+        every device, and whatever name it was loaded by."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, value in sorted(self.network.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        tokens = self.tokenize(["A zebra, two red kites: 3 don't fly!"]).ids.tolist()
+        digest.update(repr((tokens, self.max_words, self.image_size, self.mean, self.std)).encode())
+        return digest.hexdigest()
 
 
 def load(name: str, device: torch.device | str = "cpu") -> Pretrained:

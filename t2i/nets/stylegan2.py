@@ -215,6 +215,7 @@ class Synthesis(nn.Module):
 class Generator(nn.Module):
     """Latent and caption → picture. g_text "mapping" joins the sentence to z; "lafite" gives it to every layer."""
 
+    reads_words = False  # of a caption the sentence alone
     w_avg_beta = 0.995  # decay of the running mean of w, for the training step
 
     def __init__(self, model: config.Model, text_dim: int):
@@ -362,6 +363,8 @@ class Discriminator(Critic):
     d_text "lafite": logit = f(x) + ⟨d(x), t⟩, per sample; "lafite_published": the product summed over the whole batch
     too, as LAFITE's code has it; "projection": the sentence stands for the class label.
     """
+
+    reads_words = False  # but for the losses of word_dim
 
     def __init__(self, model: config.Model, text_dim: int, word_dim: int = 0):
         """word_dim: channels of Text.words, where words are compared with regions; 0 builds no heads for that."""

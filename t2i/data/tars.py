@@ -1,0 +1,279 @@
+"""Tars of samples, here or elsewhere: which ones `data.shards` names, and one sample's bytes out of them."""
+
+import fcntl
+import glob
+import hashlib
+import json
+import os
+import re
+import shutil
+import tarfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from webdataset.gopen import gopen
+from webdataset.shardlists import expand_urls
+
+from t2i.data.shards import read_manifest
+from t2i.errors import UserError
+
+TIMEOUT = 60  # seconds without a byte before a download is given up
+
+
+class BadSample(Exception):
+    """A sample that cannot be used, and why."""
+
+
+@dataclass(eq=False)
+class Shard:
+    """A tar, here or elsewhere. A remote one is fetched, and its members looked up, when first read."""
+
+    url: str
+    cache: Path
+    samples: int = -1  # as the manifest says; -1 = not known
+    bytes: int = -1
+    sha256: str = ""
+    clip: str = ""  # fingerprint of the CLIP whose features it holds
+    _path: Path | None = None
+    _index: "_Index | None" = None
+    _file: int = -1
+
+    @property
+    def name(self) -> str:
+        return self.url if self.url.startswith("pipe:") else self.url.rsplit("/", 1)[-1]
+
+    @property
+    def remote(self) -> bool:
+        return is_url(self.url)
+
+    def path(self) -> Path:
+        if self._path is None:
+            self._path = self._fetch() if self.remote else Path(self.url)
+        return self._path
+
+    def index(self) -> "_Index":
+        if self._index is None:
+            self._index = _Index(self.path())
+        return self._index
+
+    def read(self, number: int) -> tuple[str, dict[str, memoryview]]:
+        """The key and the members of a sample: extension → bytes (writable, so that torch can use them in place)."""
+        index = self.index()
+        if number >= len(index.keys):
+            raise BadSample(f"{self.name}: sample {number}: not in the tar, which is shorter than its manifest says")
+        begin, end, *spans = index.spans[number].tolist()
+        data = bytearray(end - begin)
+        try:
+            if self._file < 0:
+                self._file = os.open(self.path(), os.O_RDONLY)
+            # A read at a place leaves the file's position alone, which forked workers share.
+            got = os.preadv(self._file, [data], begin)
+        except OSError as error:
+            raise UserError(f"data.shards: cannot read {self.path()}: {_reason(error)}; bring it back") from None
+        if got < len(data):
+            raise BadSample(f"{self.name}: {index.keys[number]}: the tar has become shorter")
+        view = memoryview(data)
+        members = {}
+        for column, name in enumerate(index.names):
+            offset, size = spans[2 * column], spans[2 * column + 1]
+            if offset:
+                members[name] = view[offset - begin : offset - begin + size]
+        return index.keys[number], members
+
+    def close(self) -> None:
+        """The next read opens it again."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _fetch(self) -> Path:
+        """Brings the tar into the cache, once for all processes, whole or not at all."""
+        label = re.sub(r"[^\w.-]+", "-", self.url.rsplit("/", 1)[-1])[-40:].removesuffix(".tar")
+        path = self.cache / f"{hashlib.sha256(f'{self.url} {self.sha256}'.encode()).hexdigest()[:16]}-{label}.tar"
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            with open(f"{path}.lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not path.exists() or self.bytes not in (-1, path.stat().st_size):
+                    temporary = path.with_suffix(".tmp")
+                    try:
+                        _download(self.url, temporary)
+                        size = temporary.stat().st_size
+                        if self.bytes not in (-1, size):
+                            raise OSError(f"{size} bytes came, the manifest says {self.bytes}")
+                        os.replace(temporary, path)
+                    finally:
+                        temporary.unlink(missing_ok=True)
+        except (OSError, ValueError, AssertionError) as error:  # the last two from webdataset, for an unknown scheme
+            raise UserError(
+                f"data.shards: cannot fetch {self.url} to {self.cache} ({_reason(error)}); check the address, the "
+                "network and the free space, and start again"
+            ) from None
+        return path
+
+
+class _Index:
+    """Where each sample's members lie in a tar."""
+
+    keys: list[str]  # n samples
+    names: list[str]  # the m extensions found
+    spans: np.ndarray  # [n, 2 + 2m] int64: where the sample begins and ends, then each member's offset (0: none), size
+    whole: bool  # False: cut off or damaged after these samples
+
+    def __init__(self, path: Path):
+        self.keys, self.names, self.whole = [], [], False
+        rows: list[dict[str, tuple[int, int]]] = []
+        try:
+            # r: no compression, which would allow no reading from the middle
+            with tarfile.open(path, "r:") as tar:
+                end = os.path.getsize(path)
+                for member in tar:
+                    folder, _, name = member.name.rpartition("/")
+                    stem, _, extension = name.partition(".")
+                    if not member.isfile() or member.offset_data + member.size > end:
+                        continue
+                    key = f"{folder}/{stem}" if folder else stem
+                    if extension not in self.names:
+                        self.names.append(extension)
+                    if not self.keys or self.keys[-1] != key:
+                        self.keys.append(key)
+                        rows.append({})
+                    rows[-1][extension] = (member.offset_data, member.size)
+                # tarfile takes a damaged header for the end: a true end is a block of zeros.
+                with open(path, "rb") as file:
+                    file.seek(tar.offset)
+                    self.whole = file.read(512) == bytes(512)
+        except (tarfile.TarError, EOFError):
+            pass  # what came before the damage can be used
+        except OSError as error:
+            raise UserError(f"data.shards: cannot read {path}: {_reason(error)}; bring it back") from None
+        self.spans = np.zeros((len(rows), 2 + 2 * len(self.names)), np.int64)
+        for i, row in enumerate(rows):
+            self.spans[i, 0] = min(offset for offset, _ in row.values())
+            self.spans[i, 1] = max(offset + size for offset, size in row.values())
+            for name, span in row.items():
+                column = 2 + 2 * self.names.index(name)
+                self.spans[i, column : column + 2] = span
+
+
+# --- which shards
+
+
+def is_url(text: str) -> bool:
+    return re.match(r"[a-z][a-z0-9]*:", text) is not None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP {error.code} {error.reason}"
+    if isinstance(error, urllib.error.URLError):
+        return str(error.reason)
+    return getattr(error, "strerror", None) or " ".join(str(error).split())
+
+
+def _download(url: str, path: Path) -> None:
+    """Raises OSError."""
+    if not url.startswith(("http:", "https:")):
+        with gopen(url, "rb") as source, path.open("wb") as out:
+            shutil.copyfileobj(source, out, 1 << 20)
+        return
+    for wait in (1, 3, None):
+        try:
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as source, path.open("wb") as out:
+                shutil.copyfileobj(source, out, 1 << 20)
+                expected = source.headers.get("Content-Length")
+            if expected and path.stat().st_size != int(expected):
+                raise urllib.error.URLError(f"{path.stat().st_size} of {expected} bytes came")
+            return
+        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            if wait is None or refused:
+                raise
+            time.sleep(wait)
+
+
+def find(shards: str, cache: Path, complaints: list[str]) -> list[Shard]:
+    """What `data.shards` names, in order, with what the manifests know. Adds to complaints what looks wrong."""
+    try:
+        urls = expand_urls(shards)
+    except (ValueError, AssertionError) as error:  # unbalanced braces; an environment variable that is not set
+        raise UserError(f"data.shards={shards}: {error}; write for example 'shard-{{000000..000012}}.tar'") from None
+    manifests: dict[str, dict[str, dict[str, Any]]] = {}
+
+    def manifest(folder: str) -> dict[str, dict[str, Any]]:
+        if folder not in manifests:
+            if folder.startswith(("http:", "https:")):
+                read = _remote_manifest(folder)
+            else:
+                read = None if is_url(folder) else read_manifest(Path(folder))
+            manifests[folder] = {record["file"]: record for record in (read or {}).get("shards", [])}
+        return manifests[folder]
+
+    found: list[Shard] = []
+    for url in urls:
+        url = re.sub(r"^file:(//)?", "", url)
+        if url.startswith("pipe:"):
+            paths = [url]
+        elif url.startswith(("http:", "https:")) and not url.endswith(".tar"):
+            paths = [f"{url.rstrip('/')}/{name}" for name in manifest(url.rstrip("/"))]
+            if not paths:
+                raise UserError(
+                    f"data.shards={url}: no manifest.json there; name the tars, as in shard-{{000..012}}.tar"
+                )
+        elif is_url(url):
+            paths = [url]
+        elif os.path.isdir(url):
+            names = manifest(url)
+            paths = [f"{url}/{name}" for name in names] or sorted(glob.glob(f"{glob.escape(url)}/*.tar"))
+            if not names and paths and os.path.isdir(f"{url}/.progress"):
+                complaints.append(f"{url}: make_shards has not finished there; give its command again to continue")
+        elif glob.has_magic(url):
+            paths = sorted(glob.glob(url))
+        else:
+            paths = [url]
+        for path in paths:
+            folder, _, name = path.rpartition("/")
+            known = {} if path.startswith("pipe:") else manifest(folder or ".").get(name, {})
+            found.append(
+                Shard(path, cache, **{k: known[k] for k in ("samples", "bytes", "sha256", "clip") if k in known})
+            )
+    if not found:
+        raise UserError(f"data.shards={shards}: no shards there; {remedy(shards)}")
+    for shard in found:
+        if shard.remote:
+            continue
+        if not os.path.isfile(shard.url):
+            listed = " though its manifest lists it" if shard.samples >= 0 else ""
+            raise UserError(f"data.shards: {shard.url} is not there{listed}; copy it there, or {remedy(shards)}")
+        size = os.path.getsize(shard.url)
+        if shard.bytes not in (-1, size):
+            complaints.append(f"{shard.url}: {size} bytes, but the manifest says {shard.bytes}: cut off or replaced")
+    return found
+
+
+def _remote_manifest(folder: str) -> dict[str, Any] | None:
+    try:
+        with urllib.request.urlopen(f"{folder}/manifest.json", timeout=TIMEOUT) as source:
+            return json.load(source)
+    except (OSError, ValueError):
+        return None
+
+
+def remedy(shards: str, size: int | str = "SIZE") -> str:
+    """The command that would make the shards."""
+    out = shards if not is_url(shards) and not re.search(r"[{*?]|\.tar$|::", shards) else "DIR"
+    if "scenes" in shards:
+        size = 64 if size == "SIZE" else size
+        return f"make them: python scripts/make_shards.py scenes --out {out} --count 20000 --size {size}"
+    return (
+        "make them: python scripts/make_shards.py coco --images DIR --annotations captions_train2014.json "
+        f"--out {out} --size {size}"
+    )
