@@ -64,7 +64,7 @@ def main() -> None:
         made_of = {"model": str(model.path), "kimg": model.kimg, "samples": a.samples, "reference": a.reference}
         stamp = {"vgg": a.vgg, "truncation": a.truncation, "seed": a.seed, "date": time.strftime("%Y-%m-%d")}
         a.json.parent.mkdir(parents=True, exist_ok=True)
-        a.json.write_text(json.dumps(made_of | stamp | figures, indent=2) + "\n")
+        a.json.write_text(json.dumps(made_of | stamp | {"scores": figures}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
