@@ -44,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--truncation", type=float, default=1.0, help="below 1: more typical, less varied (%(default)s)")
     p.add_argument("--noise", default="const", help="const or random (%(default)s)")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(%(default)s)")
-    p.add_argument("--json", type=Path, help="write all numbers, those of every object too, to this file, as one flat mapping")
+    p.add_argument(
+        "--json", type=Path, help="write all numbers, those of every object too, to this file, as one flat mapping"
+    )
     p.add_argument("--probe", type=Path, default=judge.SHIPPED, help="folder of the classifier (the shipped one)")
     p.add_argument("--train", action="store_true", help="train the classifier and write it to --probe")
     p.add_argument("--scenes", type=int, default=12000, help="with --train: how many to draw (%(default)s)")
