@@ -98,8 +98,8 @@ def score(a: argparse.Namespace) -> dict[str, Any]:
         seed=a.seed, device=a.device,
     )  # fmt: skip
     if main_process:
-        for line in left:
-            print(line, file=sys.stderr)
+        for reason, lacking in left.items():
+            print(f"left out: {', '.join(lacking)}: {reason}", file=sys.stderr)
     result = judge.score(source)
     leaked = None
     if main_process and reference and isinstance(source, sources.Generated):
@@ -142,9 +142,7 @@ def judged(a: argparse.Namespace, reference: sources.Reference | None) -> source
         raise UserError("no captions: give --reference SHARDS or --captions FILE")
     if (a.samples or 0) > len(captions):
         where = a.captions or a.reference
-        raise UserError(
-            f"--samples {a.samples}: {where} has {len(captions)}; one picture a caption, so at most so many"
-        )
+        raise UserError(f"--samples {a.samples}: one picture a caption, and {where} has {len(captions)}")
     return sources.Generated(model, captions[: a.samples], a.seed, a.truncation, a.noise)
 
 

@@ -88,13 +88,14 @@ def subject_line(result: dict[str, Any]) -> str:
     """What was scored."""
     s, p = result["subject"], result["protocol"]
     trained = f" ({s['kimg']:g} kimg)" if s.get("kimg") is not None else ""
-    return f"{s.get('model') or s.get('pictures')}{trained}, {p['samples']} pictures of {p['resolution']}×{p['resolution']}"
+    size = f"{p['resolution']}×{p['resolution']}"
+    return f"{s.get('model') or s.get('pictures')}{trained}, {p['samples']} pictures of {size}"
 
 
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.2f}" if abs(value) >= 100 else f"{value:.4g}" if value else "0"
+    return f"{value:.4g}" if abs(value) < 100 else f"{value:.5g}"
 
 
 def _margin(result: dict[str, Any], score: str) -> str:

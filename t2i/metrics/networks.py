@@ -79,8 +79,8 @@ def load(name: str, files: Files, device: torch.device | str, scenes: bool = Fal
     if reason := missing(name, files, scenes):
         raise UserError(reason)
     if name == "inception":
-        net = inception.load(files.inception, device)
-        return Network(lambda x, _: dict(zip(("inception", "logits"), net(x))), hashed(net))
+        network = inception.load(files.inception, device)
+        return Network(lambda x, _: dict(zip(("inception", "logits"), network(x))), hashed(network))
     if name == "clip":
         clip = load_clip(files.clip or SCENES_CLIP, device)
         name = f"{clip.name} {hashed(clip.text.network)}"
@@ -135,9 +135,8 @@ def raw_features(images: Tensor, clip: Clip) -> Tensor:
 @torch.no_grad()
 def sentences(captions: Sequence[str], clip: Clip) -> Tensor:
     """[N, C] unit length."""
-    return torch.cat(
-        [F.normalize(clip.text(captions[i : i + 256]).sentence, dim=1) for i in range(0, len(captions), 256)]
-    )
+    parts = [captions[i : i + 256] for i in range(0, len(captions), 256)]
+    return torch.cat([F.normalize(clip.text(part).sentence, dim=1) for part in parts])
 
 
 def hashed(network: nn.Module) -> str:

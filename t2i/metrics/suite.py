@@ -40,8 +40,8 @@ class Result:
 
 def choose(
     names: Sequence[str] | None, files: Files, reference: Reference | None, resolution: int, *, pairs: bool, model: bool
-) -> tuple[list[str], list[str]]:
-    """The metrics to compute, and a line for each that is left out.
+) -> tuple[list[str], dict[str, list[str]]]:
+    """The metrics to compute, and why → those that are left out.
 
     names: those asked for, each of which must be computable, or UserError says what it lacks; None: all that are.
     pairs: whether there are two pictures of a caption; model: whether there is a generator.
@@ -65,12 +65,16 @@ def choose(
         for name in chosen:
             if reason := lacks(name):
                 raise UserError(f"--metrics {name}: {reason}")
-        return chosen, []
+        return chosen, {}
     reasons = {name: lacks(name) for name in METRICS}
     chosen = [name for name, reason in reasons.items() if not reason]
     if not chosen:
         raise UserError("no metric can be computed: " + "; ".join(f"{n}: {r}" for n, r in reasons.items()))
-    return chosen, [f"{name} left out: {reason}" for name, reason in reasons.items() if reason]
+    left: dict[str, list[str]] = {}
+    for name, why in reasons.items():
+        if why:
+            left.setdefault(why, []).append(name)
+    return chosen, left
 
 
 class Suite:

@@ -40,7 +40,7 @@ def _blur(images: Tensor) -> Tensor:
 
 
 def patches(images: Tensor, seeds: list[int]) -> Tensor:
-    """images [N, 3, H, H], any range → [N, levels, 128, 3, 49] float16: patches at places drawn from each one's seed."""
+    """images [N, 3, H, H], any range → [N, levels, 128, 3, 49] float16: patches at places drawn from its own seed."""
     out = []
     rng = SampleRng(seeds)
     for level in pyramid(images):

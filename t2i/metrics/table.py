@@ -79,7 +79,7 @@ def _probe(e: Evidence) -> dict[str, Tensor]:
 
 def _soa(e: Evidence) -> dict[str, Tensor]:
     names, drawn = e.networks["detector"].of, e.networks["detector"].fingerprint.startswith("probe ")
-    asked = [({c.object} if drawn else soa.named(c.text)) & set(names) for c in e.captions]
+    asked = [{n for n in names if n == c.object} if drawn else soa.named(c.text) for c in e.captions]
     found = [{n for n, there in zip(names, row) if there} for row in e.fake["seen"].tolist()]
     return soa.compute(asked, found)
 
