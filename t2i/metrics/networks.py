@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from t2i.encoders import vgg as vggs
 from t2i.encoders.clip import Clip, load_clip, resample
 from t2i.errors import UserError
-from t2i.metrics import inception, lpips_diversity, probe, soa, swd
+from t2i.metrics import inception, lpips_diversity, probe, soa, swd, vgg_distance
 
 SCENES_CLIP = "scenes-clip-score"  # never trained against
 
@@ -87,7 +87,7 @@ def load(name: str, files: Files, device: torch.device | str, scenes: bool = Fal
         return Network(lambda x, _: {"clip": raw_features(x, clip)}, name, clip)
     if name == "vgg":
         vgg = vggs.load_vgg(files.vgg or "vgg19", files.preprocessing, device)
-        see = lambda x, _: {"vgg": torch.cat(list(vgg.pooled(x).values()), 1).double()}
+        see = lambda x, _: {"vgg": vgg_distance.features(x, vgg)}
         return Network(see, hashed(vgg), vgg)
     if name == "probe":
         judge = probe.load().to(device)
