@@ -39,13 +39,13 @@ def load(net: str, file: str | Path | None = None, device: torch.device | str = 
         )
     if not file:
         fetch(f"lpips {net}", f"https://download.pytorch.org/models/{path.name}", path)
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")  # lpips calls torchvision in a way that is deprecated
-        import lpips
-
-        network = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            warnings.simplefilter("ignore")  # lpips calls torchvision in a way that is deprecated
+            import lpips
+
+            network = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
         # slice2.3.weight of lpips is features.3.weight of torchvision.
         state = {key: weights[f"features.{key.split('.', 1)[1]}"] for key in network.net.state_dict()}
         network.net.load_state_dict(state)
