@@ -71,7 +71,7 @@ def main(given: list[str] | None = None) -> None:
     if a.compare:
         print(compare.compare(a.compare, a.force))
         return
-    state = PartialState(cpu=a.device == "cpu")
+    state = PartialState()
     a.device = str(state.device) if state.num_processes > 1 else a.device
     try:
         result = agreement(a) if a.agreement else score(a)
@@ -90,9 +90,7 @@ def score(a: argparse.Namespace) -> dict[str, Any]:
     reference = sources.Reference(a.reference, a.seed) if a.reference else None
     source = judged(a, reference)
     names = [n.strip() for n in a.metrics.split(",") if n.strip()] if a.metrics else None
-    generated = isinstance(source, sources.Generated)
-    both = bool(source.pairs(1))
-    chosen, left = suite.choose(names, files, reference, source.resolution, pairs=both, model=generated)
+    chosen, left = suite.choose(names, files, reference, source)
     judge = suite.Suite(
         chosen, files, reference, reference_count=a.reference_count, pairs=a.pairs, resamples=a.bootstrap,
         seed=a.seed, device=a.device,
@@ -114,6 +112,7 @@ def score(a: argparse.Namespace) -> dict[str, Any]:
         "scores": result.scores,
         "intervals": result.intervals,
         "protocol": result.protocol,
+        "fingerprint": compare.fingerprint(result.protocol),
         "subject": result.subject,
         "notes": result.notes,
         "leaked_reference_pictures": leaked,
@@ -185,8 +184,8 @@ def made(a: argparse.Namespace) -> dict[str, Any]:
 
 def write(a: argparse.Namespace, result: dict[str, Any]) -> Path:
     """The JSON, and beside it the captions, for other systems to make pictures of."""
-    what = Path(a.pictures or result["subject"]["model"]).resolve()
-    label = "-".join(p for p in what.parts[-3:] if p not in ("checkpoints", "/"))
+    what = Path(a.pictures or result["subject"]["model"])
+    label = "-".join(p for p in what.parts[-3:] if p not in ("checkpoints", "/", "runs")).replace(":", "-")
     path = a.json or Path("out") / f"{'agreement' if a.agreement else 'score'}-{label}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -38,9 +38,8 @@ class Evaluation:
         """Scores of the averaged generator, named "eval/...", and the seconds it took. Empty on other processes than
         the first, which also keeps the best state in <run>/best."""
         start = time.monotonic()
-        model = Model(run.G_ema, run.text_encoder, run.config, run.images / 1000, self.folder, run.device)
         with isolated(run.device):
-            scores = self.suite.score(Generated(model, self.captions, run.config.eval.seed)).scores
+            scores = self.suite.score(generated(run, self.captions, self.folder)).scores
         # How well the encoder reads real pictures never changes.
         scores = {k: v for k, v in scores.items() if not k.startswith(("real_", "encoder_"))}
         if scores:
@@ -92,24 +91,24 @@ def prepare(run: Run, folder: Path) -> Evaluation | None:
     names = known(e.metrics) if e.metrics else None
     with isolated(run.device):
         reference = Reference(e.reference, e.seed, run.config.data.cache)
-        resolution = run.config.model.resolution
-        if reference.resolution != resolution:
-            raise UserError(
-                f"eval.reference={e.reference}: its pictures are {reference.resolution}×{reference.resolution}, "
-                f"model.resolution={resolution}; make them with --size {resolution}"
-            )
         if e.samples > reference.count:
             raise UserError(f"eval.samples={e.samples}: {e.reference} has {reference.count} pictures; at most so many")
-        chosen, _ = choose(names, files, reference, resolution, pairs=True, model=True)
+        captions = reference.captions(e.samples)
+        chosen, _ = choose(names, files, reference, generated(run, captions, folder))
         scores = [s for name in chosen for s in main_scores(name)]
         best = e.best or scores[0]
         if best not in scores:
             raise UserError(f"eval.best={best}: not a score of eval.metrics; {closest(best, scores)}")
         suite = Suite(
             chosen, files, reference, pairs=min(500, e.samples), resamples=0, seed=e.seed, device=run.device,
-            progress=False,
         )  # fmt: skip
-        return Evaluation(suite, reference.captions(e.samples), best, folder)
+        return Evaluation(suite, captions, best, folder)
+
+
+def generated(run: Run, captions: list[Caption], folder: Path) -> Generated:
+    """The averaged generator's pictures."""
+    model = Model(run.G_ema, run.text_encoder, run.config, run.images / 1000, folder, run.device)
+    return Generated(model, captions, run.config.eval.seed)
 
 
 def isolated(device: torch.device):

@@ -284,6 +284,19 @@ def test_missing_weights_say_what_where_and_how_to_know_it(model, tiny_shards, t
     assert "better" in printed.out
 
 
+def test_captions_of_ones_own_need_no_reference(model, tmp_path, capsys):
+    (tmp_path / "captions.txt").write_text("a red bus\n\n a dog \n")
+    result = command("--checkpoint", model, "--captions", tmp_path / "captions.txt", out=tmp_path / "a.json")
+    assert list(result["scores"]) == ["ms_ssim"]
+    assert result["protocol"]["samples"] == 2
+    assert "swd" in capsys.readouterr().err.split("needs real pictures")[0]
+    result = command(
+        "--checkpoint", model, "--captions", tmp_path / "captions.txt", "--clip", "scenes-clip-score", "--metrics",
+        "clip_score", out=tmp_path / "a.json",
+    )  # fmt: skip
+    assert list(result["scores"]) == ["clip_score"]
+
+
 def test_ppl_and_lpips_walk_the_generator(model, tiny_shards, tmp_path, monkeypatch):
     class Squared(torch.nn.Module):
         def forward(self, a, b):

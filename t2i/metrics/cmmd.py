@@ -11,7 +11,7 @@ from t2i.errors import UserError
 
 
 def compute(
-    fake: Tensor, real: Tensor, sigma: float = 10.0, scale: float = 1000.0, chunk: int = 1024
+    fake: Tensor, real: Tensor, sigma: float = 10.0, scale: float = 1000.0, chunk: int = 512
 ) -> dict[str, float]:
     """fake [N, C], real [M, C], brought to unit length here → {"cmmd": scale · MMD² ≥ 0}, in float64.
 

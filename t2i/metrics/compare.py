@@ -1,5 +1,6 @@
 """Scores side by side, but only those that may be compared."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,11 @@ def read(path: str | Path) -> dict[str, Any]:
         raise UserError(f"--compare {path}: {error.strerror}; give files that score.py wrote") from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"--compare {path}: not a file that this score.py wrote; make it again") from None
+
+
+def fingerprint(protocol: dict[str, Any]) -> str:
+    """Sixteen hex digits that two scores share if nothing differed."""
+    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def differences(results: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -43,6 +43,9 @@ class Moments:
             joined = Moments(total, joined.mean + shift * (len(part) / total), scatter)
         return joined
 
+    def to(self, device: torch.device | str) -> "Moments":
+        return Moments(self.count, self.mean.to(device), self.scatter.to(device))
+
     def part(self, columns: slice) -> "Moments":
         """Of some of the features alone."""
         return Moments(self.count, self.mean[columns], self.scatter[columns, columns])

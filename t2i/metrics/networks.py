@@ -80,7 +80,8 @@ def load(name: str, files: Files, device: torch.device | str, scenes: bool = Fal
         raise UserError(reason)
     if name == "inception":
         network = inception.load(files.inception, device)
-        return Network(lambda x, _: dict(zip(("inception", "logits"), network(x))), hashed(network))
+        label = inception.SHA256[:16] if network.published else hashed(network)
+        return Network(lambda x, _: dict(zip(("inception", "logits"), network(x))), label)
     if name == "clip":
         clip = load_clip(files.clip or SCENES_CLIP, device)
         name = f"{clip.name} {hashed(clip.text.network)}"

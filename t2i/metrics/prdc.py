@@ -46,8 +46,13 @@ def radii(x: Tensor, k: int, chunk: int = CHUNK) -> Tensor:
 
 
 def _distances(a: Tensor, b: Tensor, chunk: int) -> Iterator[tuple[slice, Tensor]]:
-    """Rows of a, and their distances [c, len(b)] to all of b, in float64."""
-    wide = b.double()
+    """Rows of a, and their distances [c, len(b)] to all of b, in float64, of which only a chunk is held."""
+    centre = torch.stack([part.double().sum(0) for part in b.split(chunk)]).sum(0) / len(b)
     for start in range(0, len(a), chunk):
         rows = slice(start, min(start + chunk, len(a)))
-        yield rows, torch.cdist(a[rows].double(), wide)
+        x = a[rows].double() - centre  # near 0, so that the difference below loses few digits
+        far = []
+        for part in b.split(8 * chunk):
+            y = part.double() - centre
+            far.append(x.square().sum(1, keepdim=True) + y.square().sum(1) - 2 * x @ y.T)
+        yield rows, torch.cat(far, 1).clamp_(min=0).sqrt_()

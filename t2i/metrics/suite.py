@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -17,11 +19,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from t2i.errors import UserError
-from t2i.metrics import bootstrap, fid, ppl, swd
-from t2i.metrics.networks import Files, Network, hashed, load, missing, sentences
+from t2i.metrics import bootstrap, fid, swd
+from t2i.metrics.networks import Files, hashed, load, missing, sentences
 from t2i.metrics.sources import Generated, Reference, Source, digest
-from t2i.metrics.table import METRICS, PAIRS, Evidence, known
-from t2i.rng import SampleRng
+from t2i.metrics.table import METRICS, MODEL, PAIRS, Evidence, known
 
 BLOCK = 50  # pictures a process looks at together
 RETRIEVAL = 1000  # real pictures among which the CLIP of the CLIP score must find the right ones
@@ -39,26 +40,33 @@ class Result:
 
 
 def choose(
-    names: Sequence[str] | None, files: Files, reference: Reference | None, resolution: int, *, pairs: bool, model: bool
+    names: Sequence[str] | None, files: Files, reference: Reference | None, source: Source
 ) -> tuple[list[str], dict[str, list[str]]]:
-    """The metrics to compute, and why → those that are left out.
+    """The metrics to compute of a source's pictures, and why → those that are left out.
 
     names: those asked for, each of which must be computable, or UserError says what it lacks; None: all that are.
-    pairs: whether there are two pictures of a caption; model: whether there is a generator.
     """
+    check_resolution(reference, source)
     scenes = reference is not None and reference.scenes
+    drawn = any(c.object for c in source.captions)
+    side = source.resolution
 
     def lacks(name: str) -> str | None:
         metric = METRICS[name]
         if metric.reference and reference is None:
             return "needs real pictures: --reference SHARDS"
-        if metric.of == "model" and not model:
+        if metric.of == "model" and not isinstance(source, Generated):
             return "needs the generator itself, not its pictures"
-        if metric.of == "pairs" and not pairs:
+        if isinstance(source, Generated) and (without := [p for p in metric.parts if not _has(source, p)]):
+            return f"the {source.model.config.model.name} generator has no {without[0]}"
+        if metric.of == "pairs" and not source.pairs(1):
             return "needs two pictures of a caption"
-        if name == "swd" and (resolution < swd.SMALLEST or resolution & (resolution - 1)):
+        if name == "swd" and (side < swd.SMALLEST or side & (side - 1)):
             return f"needs pictures whose side is a power of two from {swd.SMALLEST} up"
-        return next((m for n in metric.networks if (m := missing(n, files, scenes))), None)
+        reason = next((m for n in metric.networks if (m := missing(n, files, scenes))), None)
+        if not reason and not drawn and (name == "probe" or (name == "soa" and not files.detector)):
+            return "the captions do not say what should be seen: take those of scenes shards"
+        return reason
 
     if names is not None:
         chosen = known(names)
@@ -75,6 +83,17 @@ def choose(
         if why:
             left.setdefault(why, []).append(name)
     return chosen, left
+
+
+def check_resolution(reference: Reference | None, source: Source) -> None:
+    """UserError where real pictures have another size than those to be judged: resizing either would be a score of
+    the resizing."""
+    if reference and reference.resolution != source.resolution:
+        has, want = reference.resolution, source.resolution
+        raise UserError(
+            f"--reference {reference.shards}: its pictures are {has}×{has}, those to be judged {want}×{want}; "
+            f"make the reference with --size {want}"
+        )
 
 
 class Suite:
@@ -111,12 +130,7 @@ class Suite:
 
         UserError where the reference has another resolution, or a metric cannot be computed of these pictures.
         """
-        if self.reference and self.reference.resolution != source.resolution:
-            has, want = self.reference.resolution, source.resolution
-            raise UserError(
-                f"--reference {self.reference.shards}: its pictures are {has}×{has}, those to be judged {want}×{want}; "
-                f"make the reference with --size {want}"
-            )
+        check_resolution(self.reference, source)
         real = self._look_at_reference()
         fake = self._look_at(source)
         captions = source.captions
@@ -202,10 +216,11 @@ class Suite:
                 return {k: v for m in both for k, v in PAIRS[m](a, b, self.networks).items()}
 
             fake |= spread(len(pairs), compare, "pairs", self.progress)
-        if "ppl" in self.metrics:
-            assert isinstance(source, Generated)
-            walk = lambda numbers: {"ppl": _path_lengths(source, numbers, self.networks["lpips_vgg"])}
-            fake |= spread(len(source.captions), walk, "paths", self.progress)
+        for name in self.metrics:
+            if METRICS[name].of == "model":
+                assert isinstance(source, Generated)
+                ask = partial(MODEL[name], source, self.networks)
+                fake |= spread(len(source.captions), ask, name, self.progress)
         return fake
 
     def _see(self, images: Tensor, numbers: range, names: set[str]) -> dict[str, Tensor]:
@@ -276,23 +291,16 @@ def spread(
     return {name: torch.cat(rows) for name, rows in kept.items()} | sums
 
 
-def _path_lengths(source: Generated, numbers: range, network: Network) -> Tensor:
-    """[N]: of a path between two latents of each caption."""
-    generator = source.model.generator
-    if not hasattr(generator, "mapping") or not hasattr(generator, "synthesis"):
-        raise UserError(f"--metrics ppl: {source.model.config.model.name} has no latent space W")
-    text = source.model.text_encoder([source.captions[n].text for n in numbers])
-    rng = SampleRng([source.seed + n for n in numbers], source.model.device)
-    with torch.no_grad():
-        w0, w1 = (generator.mapping(rng.randn(len(numbers), generator.latent_dim), text) for _ in range(2))
-    noise = "const" if getattr(generator, "noise", True) else None
-    synthesize = lambda w: generator.synthesis(w, text, noise).float()
-    return ppl.distances(w0, w1, synthesize, network.of)
+def _has(source: Generated, part: str) -> bool:
+    try:
+        return attrgetter(part)(source.model.generator) is not None
+    except AttributeError:
+        return False
 
 
 def _to(value: Any, device: torch.device) -> Any:
-    """To an accelerator that counts in float64; rows on a CPU stay."""
-    return value.to(device) if isinstance(value, Tensor) and device.type == "cuda" else value
+    """Rows or moments, to an accelerator that counts in float64."""
+    return value.to(device) if device.type == "cuda" else value
 
 
 @contextmanager

@@ -59,8 +59,8 @@ def compute(fake: Tensor, real: Tensor, repeats: int = 4, directions: int = 128,
     """patches [N, levels, P, 3, K] of either set → {"swd": mean over levels, "swd_64": of one, ...}, × 10³.
 
     Each set's patches are brought to mean 0 and deviation 1 a colour; then the mean |difference| of both sets'
-    sorted projections on random directions, in float32. Of unequal counts the first so many are taken. Memory: a few
-    directions' projections at a time.
+    sorted projections on random directions, in float32. Of unequal counts the first so many are taken. Memory: 16,384
+    pictures are 0.6 GB a set and level, 1.2 GB more while a level is computed.
     """
     count, levels = min(len(fake), len(real)), fake.shape[1]
     if not count:

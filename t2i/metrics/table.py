@@ -5,7 +5,7 @@ the score and whose spread gives its interval.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,7 +28,8 @@ from t2i.metrics import (
     vgg_distance,
 )
 from t2i.metrics.networks import Network
-from t2i.metrics.sources import Caption
+from t2i.metrics.sources import Caption, Generated
+from t2i.rng import SampleRng
 
 
 @dataclass
@@ -56,8 +57,8 @@ class Metric:
     reference: bool = False  # needs real pictures
     moments: bool = False  # of the reference it needs only mean and covariance
     whole: bool = False  # only a whole set has a score: its interval takes computing it again
-    of: str = "pictures"  # pictures, pairs (two pictures of each caption) or model (needs the generator itself)
-    protocol: dict[str, Any] = field(default_factory=dict)  # settings that scores to be compared must share
+    of: str = "pictures"  # pictures, pairs (two pictures of each caption) or model (asks the generator itself)
+    parts: tuple[str, ...] = ()  # of the generator, that a metric of the model needs
 
 
 def _k(e: Evidence) -> int:
@@ -132,7 +133,10 @@ METRICS: dict[str, Metric] = {
     "lpips_diversity": Metric(
         lambda e: {"lpips_diversity": e.fake["lpips_diversity"]}, ("lpips_alex",), of="pairs"
     ),
-    "ppl": Metric(lambda e: ppl.compute(e.fake["ppl"]), ("lpips_vgg",), lower=True, of="model"),
+    "ppl": Metric(
+        lambda e: ppl.compute(e.fake["ppl"]),
+        ("lpips_vgg",), lower=True, of="model", parts=("mapping", "synthesis"),
+    ),
     "soa": Metric(_soa, ("detector",), ("seen",), ("soa_i", "soa_c")),
     "vgg": Metric(
         lambda e: vgg_distance.compute(e.fake["vgg"], e.real["vgg"], e.networks["vgg"].of.layers),
@@ -146,6 +150,23 @@ PAIRS: dict[str, Callable[[Tensor, Tensor, dict[str, Network]], dict[str, Tensor
     "ms_ssim": lambda a, b, _: ms_ssim.compute(a, b),
     "lpips_diversity": lambda a, b, networks: lpips_diversity.compute(a, b, networks["lpips_alex"].of),
 }
+
+
+def _path_lengths(source: Generated, networks: dict[str, Network], numbers: Sequence[int]) -> dict[str, Tensor]:
+    """Of a path between two latents of each caption."""
+    generator = source.model.generator
+    text = source.model.text_encoder([source.captions[n].text for n in numbers])
+    rng = SampleRng([source.seed + n for n in numbers], source.model.device)
+    noise = "const" if getattr(generator, "noise", True) else None
+    with torch.no_grad():
+        w0, w1 = (generator.mapping(rng.randn(len(numbers), generator.latent_dim), text) for _ in range(2))
+        synthesize = lambda w: generator.synthesis(w, text, noise).float()
+        return {"ppl": ppl.distances(w0, w1, synthesize, networks["lpips_vgg"].of)}
+
+
+# What is measured on the generator: name → (source, networks, numbers of captions) → rows, for `measure` to sum up.
+# eq_t and eq_r (equivariance.py) belong here, with parts=("synthesis.input.transform",) in the table above.
+MODEL: dict[str, Callable[[Generated, dict[str, Network], Sequence[int]], dict[str, Tensor]]] = {"ppl": _path_lengths}
 
 
 def known(names: Sequence[str]) -> list[str]:
