@@ -41,7 +41,7 @@ def radii(x: Tensor, k: int, chunk: int = CHUNK) -> Tensor:
     nearest = []
     for rows, far in _distances(x, x, chunk):
         far[torch.arange(len(far)), torch.arange(len(x), device=x.device)[rows]] = torch.inf  # not to itself
-        nearest.append(far.kthvalue(k, 1).values)
+        nearest.append(far.topk(k, 1, largest=False).values[:, -1])
     return torch.cat(nearest)
 
 
