@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 import t2i
 from t2i.encoders.vgg import PREPROCESSING
@@ -71,20 +72,27 @@ def main(given: list[str] | None = None) -> None:
     if a.compare:
         print(compare.compare(a.compare, a.force))
         return
-    state = PartialState()
+    if a.json:
+        write(a.json, {})  # what cannot be written should be known before the work, not after
+    # As Accelerator does it: several processes of accelerate launch on CPUs.
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     a.device = str(state.device) if state.num_processes > 1 else a.device
     try:
-        result = agreement(a) if a.agreement else score(a)
+        result, captions = agreement(a) if a.agreement else score(a)
         if state.is_main_process:
             print(compare.table(result))
-            print(f"written to {write(a, result)}")
+            path = a.json or default_path(a, result)
+            write(path, result)
+            if captions:
+                write(path.with_suffix(".captions.json"), sources.listed(captions, a.reference, a.seed))
+            print(f"written to {path}")
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-def score(a: argparse.Namespace) -> dict[str, Any]:
-    """Judges, and says what was judged by what. On other processes than the first nothing is said."""
+def score(a: argparse.Namespace) -> tuple[dict[str, Any], list[sources.Caption]]:
+    """Judges, and says what was judged by what; and the captions. On other processes than the first without scores."""
     main_process = PartialState().is_main_process
     files = networks.Files(a.inception, a.clip, a.vgg, a.preprocessing, a.lpips_alex, a.lpips_vgg, a.detector)
     reference = sources.Reference(a.reference, a.seed) if a.reference else None
@@ -102,7 +110,10 @@ def score(a: argparse.Namespace) -> dict[str, Any]:
     leaked = None
     if main_process and reference and isinstance(source, sources.Generated):
         with suite.noting(result.notes):
-            leaked = sources.overlap(source.model.config.data.shards, reference)
+            train = source.model.config.data.shards
+            leaked = sources.overlap(train, reference)
+        if leaked is None:
+            result.notes.append(f"leakage was not looked for: the training shards {train} are not here")
         result.notes += suite.trained_with(source, judge)
     if main_process:
         for line in result.notes:
@@ -119,8 +130,7 @@ def score(a: argparse.Namespace) -> dict[str, Any]:
     }
     if main_process:
         print(compare.subject_line(whole))
-        a.judged = source
-    return whole | made(a)
+    return whole | made(a), source.captions
 
 
 def judged(a: argparse.Namespace, reference: sources.Reference | None) -> sources.Source:
@@ -145,7 +155,7 @@ def judged(a: argparse.Namespace, reference: sources.Reference | None) -> source
     return sources.Generated(model, captions[: a.samples], a.seed, a.truncation, a.noise)
 
 
-def agreement(a: argparse.Namespace) -> dict[str, Any]:
+def agreement(a: argparse.Namespace) -> tuple[dict[str, Any], None]:
     """Real pictures and the captions that people wrote: how often the encoder finds them to belong together."""
     reference = sources.Reference(a.agreement, a.seed)
     files = networks.Files(clip=a.clip)
@@ -166,14 +176,15 @@ def agreement(a: argparse.Namespace) -> dict[str, Any]:
         rows = {"encoder_agreement": clip_score.agreement(images, texts, owner, names, a.seed)}
         rows |= {f"encoder_{k}": v for k, v in clip_score.retrieval(images, texts, owner).items()}
         print(f"{network.of.name}: {count} pictures of {a.agreement} with {len(names)} captions; chance agrees in 50 %")
-    return {
+    result = {
         "format": compare.FORMAT,
         "scores": {k: float(v.mean()) for k, v in rows.items()},
         "intervals": {k: bootstrap.of_mean(v, a.seed) for k, v in rows.items()},
         "protocol": {"resolution": reference.resolution, "samples": count, "seed": a.seed, "clip": network.fingerprint}
         | reference.describe(count),
         "subject": {"model": network.of.name, "kimg": None},
-    } | made(a)
+    }
+    return result | made(a), None
 
 
 def made(a: argparse.Namespace) -> dict[str, Any]:
@@ -182,20 +193,23 @@ def made(a: argparse.Namespace) -> dict[str, Any]:
     return {"date": time.strftime("%Y-%m-%d"), "device": a.device, "versions": versions}
 
 
-def write(a: argparse.Namespace, result: dict[str, Any]) -> Path:
-    """The JSON, and beside it the captions, for other systems to make pictures of."""
+def default_path(a: argparse.Namespace, result: dict[str, Any]) -> Path:
+    """out/score-x-000000077.json."""
     what = Path(a.pictures or result["subject"]["model"])
     label = "-".join(p for p in what.parts[-3:] if p not in ("checkpoints", "/", "runs")).replace(":", "-")
-    path = a.json or Path("out") / f"{'agreement' if a.agreement else 'score'}-{label}.json"
+    return Path("out") / f"{'agreement' if a.agreement else 'score'}-{label}.json"
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """As JSON; nothing, where the content is empty, but that it could be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        if not a.agreement:
-            captions = path.with_suffix(".captions.json")
-            sources.save_captions(captions, a.judged.captions, a.reference, a.seed)
+        if not content:
+            path.open("a").close()
+        else:
+            path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"--json {path}: {error.strerror}; choose another file") from None
-    return path
 
 
 if __name__ == "__main__":

@@ -6,14 +6,18 @@ with evaluation, or resumed in the middle of it, trains as one without.
 
 import json
 import math
+import re
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from t2i.config import Eval
 from t2i.errors import UserError, closest
 from t2i.metrics.networks import Files
 from t2i.metrics.sources import Caption, Generated, Reference
@@ -88,8 +92,8 @@ def prepare(run: Run, folder: Path) -> Evaluation | None:
         return None
     given: dict[str, Any] = {f.name: getattr(e, f.name) or None for f in fields(Files)}
     files = Files(**given)
-    names = known(e.metrics) if e.metrics else None
-    with isolated(run.device):
+    with isolated(run.device), named_as_settings():
+        names = known(e.metrics) if e.metrics else None
         reference = Reference(e.reference, e.seed, run.config.data.cache)
         if e.samples > reference.count:
             raise UserError(f"eval.samples={e.samples}: {e.reference} has {reference.count} pictures; at most so many")
@@ -114,3 +118,14 @@ def generated(run: Run, captions: list[Caption], folder: Path) -> Generated:
 def isolated(device: torch.device):
     """The random numbers of training are what they were when this is over."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+@contextmanager
+def named_as_settings() -> Iterator[None]:
+    """Errors that name options of score.py name the settings instead: --lpips-alex, eval.lpips_alex."""
+    try:
+        yield
+    except UserError as error:
+        settings = {f"--{f.name.replace('_', '-')}": f"eval.{f.name}" for f in fields(Eval)}
+        text = re.sub(r"--[a-z-]+", lambda option: settings.get(option[0], option[0]), str(error))
+        raise UserError(text) from None

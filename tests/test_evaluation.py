@@ -106,7 +106,7 @@ def test_the_better_state_is_kept_whichever_way_better_is(judge, tmp_path):
         ("eval.reference=nowhere", "nowhere"),
         ("eval.samples=41", "has 40"),
         ("eval.metrics=[fids]", "did you mean 'fid'"),
-        ("eval.metrics=[fid]", "--metrics fid: no Inception weights at"),
+        ("eval.metrics=[fid]", "eval.metrics fid: no Inception weights at .*eval.inception"),
         ("eval.best=sdw", "did you mean 'swd'"),
         ("eval.every=-1", "0 \\(never\\)"),
     ],

@@ -106,4 +106,4 @@ def _number(value: float | None) -> str:
 
 def _margin(result: dict[str, Any], score: str) -> str:
     interval = result.get("intervals", {}).get(score)
-    return f"±{_number((interval[1] - interval[0]) / 2)}" if interval else ""
+    return f"±{(interval[1] - interval[0]) / 2:.2g}" if interval else ""

@@ -90,11 +90,15 @@ def compute(fake: Tensor | Moments, real: Tensor | Moments, name: str = "fid") -
     """
     fake, real = moments(fake), moments(real)
     distance = frechet(fake, real)
+    warn_of_few(name, fake, real)
+    return {name: distance}
+
+
+def warn_of_few(name: str, fake: Moments, real: Moments) -> None:
     few, features = min(fake.count, real.count), len(fake.mean)
     if few <= features:
         warnings.warn(
             f"{name}: {few} pictures but {features} features: the covariance is singular and the distance mostly "
             "bias; for a figure to publish take 30,000 or more",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return {name: distance}

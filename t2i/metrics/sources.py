@@ -233,11 +233,10 @@ def read_captions(path: str | Path, names: Sequence[str] = ()) -> list[Caption]:
         raise UserError(f"--captions {path}: cannot be read ({reason}); a text file with one caption a line") from None
 
 
-def save_captions(path: Path, captions: Sequence[Caption], reference: str | None, seed: int) -> None:
-    """The list, for others to generate from: `read_captions` reads it."""
+def listed(captions: Sequence[Caption], reference: str | None, seed: int) -> dict[str, Any]:
+    """The list as JSON, for others to make pictures of: `read_captions` reads it."""
     entries = [{k: v for k, v in asdict(c).items() if v is not None} for c in captions]
-    whole = {"sha256": digest(captions), "reference": reference, "seed": seed, "captions": entries}
-    path.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return {"sha256": digest(captions), "reference": reference, "seed": seed, "captions": entries}
 
 
 def quantised(images: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from t2i.encoders.vgg import Vgg
 from t2i.errors import UserError
-from t2i.metrics.fid import Moments, frechet, moments
+from t2i.metrics.fid import Moments, frechet, moments, warn_of_few
 
 
 @torch.no_grad()
@@ -34,6 +34,7 @@ def compute(fake: Tensor | Moments, real: Tensor | Moments, layers: Mapping[str,
     fake, real = moments(fake), moments(real)
     if sum(layers.values()) != len(fake.mean):
         raise UserError(f"VGG distance: {len(fake.mean)} features but layers of {sum(layers.values())}")
+    warn_of_few("VGG", fake, real)
     scores, first = {"VGG": frechet(fake, real)}, 0
     for name, width in layers.items():
         columns = slice(first, first + width)
