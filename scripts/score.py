@@ -190,7 +190,7 @@ def agreement(a: argparse.Namespace) -> tuple[dict[str, Any], None]:
 def made(a: argparse.Namespace) -> dict[str, Any]:
     """When and by what."""
     versions = {"t2i": t2i.__version__, "torch": torch.__version__}
-    return {"date": time.strftime("%Y-%m-%d"), "device": a.device, "versions": versions}
+    return {"date": time.strftime("%Y-%m-%d"), "device": torch.device(a.device).type, "versions": versions}
 
 
 def default_path(a: argparse.Namespace, result: dict[str, Any]) -> Path:

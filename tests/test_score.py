@@ -164,35 +164,28 @@ def test_what_is_not_comparable_is_refused_by_name(scored, tmp_path, capsys):
 def test_another_process_beside_makes_no_difference(model, tiny_shards, vgg_file, tmp_path, monkeypatch):
     """Two processes, dealt blocks of pictures, end with the scores of one to the last bit."""
     monkeypatch.setattr(suite, "BLOCK", 4)
-    arguments = (str(model), str(tiny_shards), str(vgg_file))
-    alone = judge(*arguments)
-    context = (arguments, free_port(), str(tmp_path))
-    mp.start_processes(_judge_beside, context, nprocs=2, start_method="fork")
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
-    assert first == alone
-    assert second == {}
+    arguments = (
+        "--checkpoint", model, "--reference", tiny_shards, "--metrics", "swd,ms_ssim,vgg,probe", "--vgg", vgg_file,
+        "--samples", 18, "--pairs", 5, "--bootstrap", 0,
+    )  # fmt: skip
+    alone = command(*arguments, out=tmp_path / "one.json")
+    context = (arguments, free_port(), tmp_path / "two.json")
+    mp.start_processes(_command_beside, context, nprocs=2, start_method="fork")
+    assert json.loads((tmp_path / "two.json").read_text()) == alone
+    assert (tmp_path / "world").read_text() == "2"
 
 
-def judge(model, reference, vgg):
-    real = sources.Reference(reference)
-    names = ["swd", "ms_ssim", "vgg", "probe"]
-    judged = suite.Suite(names, networks.Files(vgg=vgg), real, pairs=5, resamples=0, progress=False)
-    return judged.score(sources.Generated(load_model(model), real.captions(18))).scores
-
-
-def _judge_beside(rank, arguments, port, folder):
+def _command_beside(rank, arguments, port, out):
+    from accelerate import PartialState
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)
-    os.environ.update(
+    os.environ.update(  # as accelerate launch sets it
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
         MASTER_PORT=str(port), ACCELERATE_USE_CPU="true",
     )  # fmt: skip
-    from accelerate import PartialState
-
-    assert PartialState(cpu=True).num_processes == 2
-    Path(folder, f"{rank}.json").write_text(json.dumps(judge(*arguments)))
-    torch.distributed.destroy_process_group()
+    command(*arguments, "--json", out)
+    out.with_name("world").write_text(str(PartialState().num_processes))
 
 
 def free_port() -> int:
