@@ -5,6 +5,7 @@ with evaluation, or resumed in the middle of it, trains as one without.
 """
 
 import json
+import logging
 import math
 import re
 import shutil
@@ -20,13 +21,15 @@ import torch
 from t2i.config import Eval
 from t2i.errors import UserError, closest
 from t2i.metrics.networks import Files
-from t2i.metrics.sources import Caption, Generated, Reference
-from t2i.metrics.suite import Suite, choose
+from t2i.metrics.sources import Caption, Generated, Reference, overlap
+from t2i.metrics.suite import Suite, choose, noting, trained_with
 from t2i.metrics.table import METRICS, known, main_scores, owner
 from t2i.sampling import Model, save_model
 from t2i.step import Run
 
 SCORE = "score.json"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -98,7 +101,8 @@ def prepare(run: Run, folder: Path) -> Evaluation | None:
         if e.samples > reference.count:
             raise UserError(f"eval.samples={e.samples}: {e.reference} has {reference.count} pictures; at most so many")
         captions = reference.captions(e.samples)
-        chosen, _ = choose(names, files, reference, generated(run, captions, folder))
+        source = generated(run, captions, folder)
+        chosen, _ = choose(names, files, reference, source)
         scores = [s for name in chosen for s in main_scores(name)]
         best = e.best or scores[0]
         if best not in scores:
@@ -106,6 +110,12 @@ def prepare(run: Run, folder: Path) -> Evaluation | None:
         suite = Suite(
             chosen, files, reference, pairs=min(500, e.samples), resamples=0, seed=e.seed, device=run.device,
         )  # fmt: skip
+        if run.rank == 0:
+            notes = trained_with(source, suite) + suite.notes
+            with noting(notes):
+                overlap(run.config.data.shards, reference, run.config.data.cache)
+            for line in notes:
+                log.warning("%s", line)
         return Evaluation(suite, captions, best, folder)
 
 

@@ -82,6 +82,14 @@ def judge(arguments, tmp_path):
     return run, evaluation.prepare(run, tmp_path)
 
 
+def test_what_a_reader_must_know_is_said_at_the_start(arguments, tmp_path, caplog):
+    settings = config.load(None, [*arguments, "eval.every=1", "eval.metrics=[clip_score]", "eval.clip=scenes-clip"])
+    settings.eval.best = ""
+    evaluation.prepare(train.build(settings, train.start(settings)), tmp_path)
+    assert "leakage: 40 of the 40 reference pictures are in the training shards" in caplog.text
+    assert "scenes-clip was used in training" in caplog.text
+
+
 def test_the_better_state_is_kept_whichever_way_better_is(judge, tmp_path):
     run, it = judge
     step = lambda: json.loads((tmp_path / "best" / evaluation.SCORE).read_text())["step"]
