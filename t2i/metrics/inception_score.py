@@ -1,5 +1,7 @@
 """Inception Score (Salimans et al. 2016, 1606.03498). It looks at no real picture, and says little about COCO."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,6 @@ def compute(logits: Tensor, splits: int = 10) -> dict[str, Tensor]:
     scores = []
     for part in logits.tensor_split(splits):
         log_p = part.double().log_softmax(1)  # [n, K]
-        log_mean = torch.logsumexp(log_p, 0) - torch.tensor(len(part)).double().log().to(log_p.device)
+        log_mean = torch.logsumexp(log_p, 0) - math.log(len(part))
         scores.append((log_p.exp() * (log_p - log_mean)).sum(1).mean().exp())
     return {"is": torch.stack(scores).cpu()}

@@ -40,7 +40,9 @@ def radii(x: Tensor, k: int, chunk: int = CHUNK) -> Tensor:
     """x [N, C] → [N] float64: the distance of each to its k-th nearest other."""
     nearest = []
     for rows, far in _distances(x, x, chunk):
-        far[torch.arange(len(far)), torch.arange(len(x), device=x.device)[rows]] = torch.inf  # not to itself
+        far[torch.arange(len(far), device=x.device), torch.arange(len(x), device=x.device)[rows]] = (
+            torch.inf
+        )  # not to itself
         nearest.append(far.topk(k, 1, largest=False).values[:, -1])
     return torch.cat(nearest)
 

@@ -42,6 +42,11 @@ class Evidence:
     networks: dict[str, Network]
     seed: int = 0
 
+    def on(self, device: torch.device, names: Sequence[str]) -> "Evidence":
+        """The same with the named features, rows or moments, on a device."""
+        move = lambda features: features | {n: features[n].to(device) for n in names if n in features}
+        return replace(self, fake=move(self.fake), real=move(self.real))
+
     def resampled(self, rows: Tensor, names: Sequence[str]) -> "Evidence":
         """The same with these rows of the named features of judged pictures."""
         return replace(self, fake=self.fake | {n: self.fake[n][rows.to(self.fake[n].device)] for n in names})
