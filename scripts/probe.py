@@ -44,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--truncation", type=float, default=1.0, help="below 1: more typical, less varied (%(default)s)")
     p.add_argument("--noise", default="const", help="const or random (%(default)s)")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="(%(default)s)")
-    p.add_argument("--json", type=Path, help="write all figures, those of every object too, to this file")
+    p.add_argument(
+        "--json", type=Path, help="write all numbers, those of every object too, to this file, as one flat mapping"
+    )
     p.add_argument("--probe", type=Path, default=judge.SHIPPED, help="folder of the classifier (the shipped one)")
     p.add_argument("--train", action="store_true", help="train the classifier and write it to --probe")
     p.add_argument("--scenes", type=int, default=12000, help="with --train: how many to draw (%(default)s)")
@@ -85,8 +87,18 @@ def measure(options: argparse.Namespace) -> None:
         cells = "".join(f"{'-' if f[k] is None else format(f[k], '.1%'):>9}" for k in ("object", "color", "both"))
         print(f"{title:<24}{cells}{f['count']:>10}")
     if options.json:
-        made = {"model": str(model.path), "kimg": model.kimg, "seed": options.seed, "truncation": options.truncation}
-        write(options.json, made | {"noise": options.noise} | figures)
+        made = {"kimg": model.kimg, "seed": options.seed, "truncation": options.truncation}
+        write(options.json, made | flat(figures))
+
+
+def flat(figures: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """The shares and counts of all pictures ("seen/both") and of each object's ("seen/train/both"), nested no more."""
+    out: dict[str, float] = {}
+    for which, shares in figures.items():
+        parts = {which: shares} | {f"{which}/{name}": part for name, part in shares["objects"].items()}
+        for where, part in parts.items():
+            out |= {f"{where}/{k}": v for k, v in part.items() if isinstance(v, int | float)}
+    return out
 
 
 def train(options: argparse.Namespace) -> None:

@@ -115,6 +115,25 @@ class Log:
 
 
 @dataclass
+class Eval:
+    """Scores of the averaged generator while training (scripts/score.py computes the same of a finished one)."""
+
+    every: float = 0.0  # kimg between evaluations, and one at the end; 0 = never
+    reference: str = ""  # shards of real pictures of the model's resolution, not trained on
+    metrics: list[str] = field(default_factory=list)  # of t2i/metrics/table.py; empty = all that can be computed
+    samples: int = 1000  # pictures, one a caption of the reference
+    best: str = ""  # the score by which runs/<name>/best is kept; empty = the first one
+    seed: int = 0  # of captions and latents: always the same ones
+    inception: str = ""  # weight files and names of the networks that judge, as score.py takes them; "" = usual place
+    clip: str = ""
+    vgg: str = ""
+    preprocessing: str = "torchvision"
+    lpips_alex: str = ""
+    lpips_vgg: str = ""
+    detector: str = ""
+
+
+@dataclass
 class Config:
     name: str = "scenes"  # the run's folder below runs
     runs: str = "runs"
@@ -129,6 +148,7 @@ class Config:
     ada: Ada = field(default_factory=Ada)
     train: Train = field(default_factory=Train)
     log: Log = field(default_factory=Log)
+    eval: Eval = field(default_factory=Eval)
     # name: {weight, every, and the loss function's own keyword arguments}; the tables are in t2i/losses
     loss: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {
@@ -197,6 +217,9 @@ def _problems(c: Config) -> list[str]:
     check(c.log.every > 0, "log.every", c.log.every, "1 or more steps")
     check(c.log.keep > 0, "log.keep", c.log.keep, "keep at least 1 checkpoint")
     check(c.log.checkpoint_kimg > 0, "log.checkpoint_kimg", c.log.checkpoint_kimg, "must be above 0")
+    check(c.eval.every >= 0, "eval.every", c.eval.every, "0 (never) or more kimg")
+    check(c.eval.every <= 0 or bool(c.eval.reference), "eval.reference", "''", "eval.every needs shards to judge by")
+    check(c.eval.samples >= 2, "eval.samples", c.eval.samples, "2 or more pictures")
     for which in ("g", "d"):
         lr = getattr(c.optim, which).lr
         check(lr > 0, f"optim.{which}.lr", lr, "must be above 0")

@@ -75,6 +75,15 @@ class Log:
         shown = {k: f"{v:.2f}" for k, v in values.items() if "/" in k and "norm" not in k and "sign" not in k}
         self.bar.set_postfix(shown, refresh=False)
 
+    def scores(self, run: Run, values: dict[str, float], seconds: float) -> None:
+        """A line and curves of an evaluation, whose seconds do not count as training."""
+        self.clock += seconds
+        with self.metrics.open("a") as file:
+            file.write(json.dumps({"step": run.step, "kimg": run.images / 1000, **values}) + "\n")
+        for name, value in values.items():
+            self.board.add_scalar(name, value, run.images)
+        self.say(f"{run.images / 1000:g} kimg: " + ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
+
     @torch.no_grad()
     def snapshot(self, run: Run) -> Path:
         """A grid of the averaged generator: a row a prompt, a column a latent, the same ones all through a run."""

@@ -20,7 +20,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from t2i import checkpoint, conditioning, config, losses, parallel
+from t2i import checkpoint, conditioning, config, evaluation, losses, parallel
 from t2i.config import Config
 from t2i.data.loader import Loader
 from t2i.encoders.clip import load_clip
@@ -163,6 +163,7 @@ def train(run: Run, accelerator: Accelerator, folder: Path) -> None:
     )
     conditioning.check(run, loader)
     batches = iter(loader)
+    judge = evaluation.prepare(run, folder)
     log, first = None, None
     if accelerator.is_main_process:
         (folder / "config.yaml").write_text(config.to_yaml(settings))
@@ -185,6 +186,11 @@ def train(run: Run, accelerator: Accelerator, folder: Path) -> None:
             leaving = parallel.any_of(stop.is_set() or time.monotonic() > deadline, run.device)
             if log:
                 log.step(run, terms, loader.broken_count)
+            if judge and (passed(settings.eval.every, run) or run.images >= goal):
+                scores, seconds = judge(run)
+                if log:
+                    log.scores(run, scores, seconds)
+            if log:
                 if passed(settings.log.snapshot_kimg, run) or run.images >= goal or leaving:
                     log.snapshot(run)
                 if passed(settings.log.checkpoint_kimg, run) or run.images >= goal or leaving:

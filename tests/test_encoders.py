@@ -426,7 +426,8 @@ def test_imagenet_vgg_tells_structure_from_noise():
     real, _ = pictures(24)
     noisy = (real + 0.3 * torch.randn(real.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1)
     a, b = (vgg_distance.features(x, vgg) for x in (real[:12], real[12:]))
-    distances = vgg_distance.compute(a, b, vgg.layers)
+    with pytest.warns(UserWarning, match="VGG: 12 pictures but 448 features"):
+        distances = vgg_distance.compute(a, b, vgg.layers)
     assert list(distances) == ["VGG", "VGG relu1_2", "VGG relu2_2", "VGG relu3_4"]
     assert vgg_distance.frechet(vgg_distance.features(noisy[:12], vgg), b) > 2 * distances["VGG"]
     image = real[:1].clone().requires_grad_()

@@ -176,11 +176,13 @@ def test_script_prints_and_writes_the_shares(tmp_path, monkeypatch, capsys):
     file = tmp_path / "new" / "probe.json"
     script().main(["--count", "12", "--seed", "5", "--truncation", "0.7", "--json", str(file)])
     figures = json.loads(file.read_text())
-    assert figures["seen"]["both"] == 1
-    assert figures["held_out"]["both"] == 0
-    assert figures["drawn_seen"]["both"] > 0.8
-    assert figures["drawn_held_out"]["count"] == 12
-    assert (figures["model"], figures["seed"]) == ("runs/x", 5)
+    assert all(isinstance(value, int | float) for value in figures.values())
+    assert figures["seen/both"] == 1
+    assert figures[f"seen/{subjects[0]['name']}/object"] == 1
+    assert figures["held_out/both"] == figures["held_out/train/both"] == 0
+    assert figures["drawn_seen/both"] > 0.8
+    assert figures["drawn_held_out/count"] == 12
+    assert (figures["kimg"], figures["seed"]) == (12, 5)
     table = capsys.readouterr().out.splitlines()
     assert table[2].split() == ["seen", "pairs", "100.0%", "100.0%", "100.0%", "12"]
     assert table[3].split()[-2:] == ["0.0%", "12"]

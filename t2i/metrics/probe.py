@@ -6,6 +6,7 @@ pictures that were not drawn. The one that ships says in its probe.json how ofte
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -86,6 +87,14 @@ def compute(images: Tensor, objects: Sequence[str], colors: Sequence[str | None]
     rows = [(o, f[0] == o, None if c is None else f[1] == c) for o, c, f in zip(objects, colors, found)]
     names = list(dict.fromkeys(objects))
     return _shares(rows) | {"objects": {name: _shares([r for r in rows if r[0] == name]) for name in names}}
+
+
+def asked(caption: str, attributes: dict[str, Any]) -> tuple[str, str | None]:
+    """The object of a drawn scene, and its colour if the caption gives it one ("a boat under a blue sky" does not)."""
+    name, color = attributes["objects"][0]["name"], attributes["objects"][0]["color"]
+    nouns = r"(?:passenger |double decker |sail ?)?" + rf"(?:{name}|sofa|boat|bus|jacket|coat)"
+    said = color and re.search(rf"\b{color} {nouns}s?\b|\bwearing {color}\b|\bis {color}\b", caption.lower())
+    return name, color if said else None
 
 
 def _shares(rows: list[tuple[str, bool, bool | None]]) -> dict[str, Any]:

@@ -1,0 +1,141 @@
+"""Scores while training: the averaged generator is judged every so often, and its best state so far is kept.
+
+All processes make their part of the pictures. Nothing is drawn from the random numbers of training, so that a run
+with evaluation, or resumed in the middle of it, trains as one without.
+"""
+
+import json
+import logging
+import math
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from t2i.config import Eval
+from t2i.errors import UserError, closest
+from t2i.metrics.networks import Files
+from t2i.metrics.sources import Caption, Generated, Reference, overlap
+from t2i.metrics.suite import Suite, choose, noting, trained_with
+from t2i.metrics.table import METRICS, known, main_scores, owner
+from t2i.sampling import Model, save_model
+from t2i.step import Run
+
+SCORE = "score.json"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Evaluation:
+    """Judges a run; the networks and what they see of the reference stay in memory."""
+
+    suite: Suite
+    captions: list[Caption]
+    best: str  # the score that decides which state is kept
+    folder: Path  # of the run
+
+    def __call__(self, run: Run) -> tuple[dict[str, float], float]:
+        """Scores of the averaged generator, named "eval/...", and the seconds it took. Empty on other processes than
+        the first, which also keeps the best state in <run>/best."""
+        start = time.monotonic()
+        with isolated(run.device):
+            scores = self.suite.score(generated(run, self.captions, self.folder)).scores
+        # How well the encoder reads real pictures never changes.
+        scores = {k: v for k, v in scores.items() if not k.startswith(("real_", "encoder_"))}
+        if scores:
+            self.keep(run, scores)
+        return {f"eval/{name}": value for name, value in scores.items()}, time.monotonic() - start
+
+    def keep(self, run: Run, scores: dict[str, float]) -> None:
+        """Makes <run>/best, a model folder with its score beside it, hold the better of this state and that one."""
+        target, spare = self.folder / "best", self.folder / ".best-before"
+        if spare.is_dir() and not target.is_dir():  # killed between the two renames below
+            spare.rename(target)
+        value, lower = scores[self.best], METRICS[str(owner(self.best))].lower
+        before = _read(target / SCORE, self.best)
+        if not math.isfinite(value) or (before is not None and (value >= before if lower else value <= before)):
+            return
+        partial = self.folder / ".best-partial"
+        for left in (partial, spare):
+            shutil.rmtree(left, ignore_errors=True)
+        try:
+            save_model(partial, run.G_ema.state_dict(), run.config, run.text_encoder.dim, run.images / 1000)
+            text = json.dumps({"best": self.best, "step": run.step, "scores": scores}, indent=2)
+            (partial / SCORE).write_text(text + "\n", encoding="utf-8")
+            if target.is_dir():
+                target.rename(spare)
+            partial.rename(target)
+        except OSError as error:
+            raise UserError(f"{target} not written ({error.strerror}); free space, then resume") from None
+        shutil.rmtree(spare, ignore_errors=True)
+
+
+def _read(path: Path, score: str) -> float | None:
+    """The kept state's score; None where there is none of this name."""
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["scores"][score])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def prepare(run: Run, folder: Path) -> Evaluation | None:
+    """What `eval` of the configuration asks for; None where it asks for nothing.
+
+    Loads every network, so that what is missing stops the run before it starts rather than hours later.
+    """
+    e = run.config.eval
+    if e.every <= 0:
+        return None
+    given: dict[str, Any] = {f.name: getattr(e, f.name) or None for f in fields(Files)}
+    files = Files(**given)
+    with isolated(run.device), named_as_settings():
+        names = known(e.metrics) if e.metrics else None
+        reference = Reference(e.reference, e.seed, run.config.data.cache)
+        if e.samples > reference.count:
+            raise UserError(f"eval.samples={e.samples}: {e.reference} has {reference.count} pictures; at most so many")
+        captions = reference.captions(e.samples)
+        source = generated(run, captions, folder)
+        chosen, _ = choose(names, files, reference, source)
+        scores = [s for name in chosen for s in main_scores(name)]
+        best = e.best or scores[0]
+        if best not in scores:
+            raise UserError(f"eval.best={best}: not a score of eval.metrics; {closest(best, scores)}")
+        suite = Suite(
+            chosen, files, reference, pairs=min(500, e.samples), resamples=0, seed=e.seed, device=run.device,
+        )  # fmt: skip
+        if run.rank == 0:
+            notes = trained_with(source, suite) + suite.notes
+            with noting(notes):
+                overlap(run.config.data.shards, reference, run.config.data.cache)
+            for line in notes:
+                log.warning("%s", line)
+        return Evaluation(suite, captions, best, folder)
+
+
+def generated(run: Run, captions: list[Caption], folder: Path) -> Generated:
+    """The averaged generator's pictures."""
+    model = Model(run.G_ema, run.text_encoder, run.config, run.images / 1000, folder, run.device)
+    return Generated(model, captions, run.config.eval.seed)
+
+
+def isolated(device: torch.device):
+    """The random numbers of training are what they were when this is over."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+@contextmanager
+def named_as_settings() -> Iterator[None]:
+    """Errors that name options of score.py name the settings instead: --lpips-alex, eval.lpips_alex."""
+    try:
+        yield
+    except UserError as error:
+        settings = {f"--{f.name.replace('_', '-')}": f"eval.{f.name}" for f in fields(Eval)}
+        text = re.sub(r"--[a-z-]+", lambda option: settings.get(option[0], option[0]), str(error))
+        raise UserError(text) from None

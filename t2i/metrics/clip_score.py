@@ -1,0 +1,69 @@
+"""CLIP score (Hessel et al. 2021, 2104.08718, without its factor 2.5): the cosine of a picture and its caption.
+
+Beside it stands how well the encoder finds real pictures by their captions: a score is worth no more than that.
+The encoder must not be one that the generator was trained with or against.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from t2i.errors import UserError
+from t2i.rng import derive_seed
+
+
+def compute(images: Tensor, texts: Tensor) -> dict[str, Tensor]:
+    """Features of pictures [N, C] and of their captions [N, C] → {"clip_score": cosines [N] in -1..1}."""
+    if images.shape != texts.shape or not len(images):
+        raise UserError(f"clip_score: features {tuple(images.shape)} and {tuple(texts.shape)}; a caption a picture")
+    return {"clip_score": F.cosine_similarity(images.double(), texts.double()).cpu()}
+
+
+def retrieval(images: Tensor, texts: Tensor, owner: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, Tensor]:
+    """Pictures [N, C], captions [M, C] and the picture each is of [M] → "image_to_text_r1" [N], "text_to_image_r1"
+    [M], ...: 1 where what belongs to the query is among the k nearest, else 0.
+
+    A picture with several captions asks for the best of its own. Ties count against the encoder.
+    """
+    images, texts = F.normalize(images.double(), dim=1), F.normalize(texts.double(), dim=1)
+    owner = owner.to(images.device)
+    to_text, to_image = [], torch.zeros(len(texts), device=images.device)  # how many others are as near or nearer
+    own_cosine = (images[owner] * texts).sum(1)
+    for start in range(0, len(images), 1024):
+        rows = torch.arange(start, min(start + 1024, len(images)), device=images.device)
+        cosine = images[rows] @ texts.T  # [n, M]
+        own = owner[None] == rows[:, None]
+        best = cosine.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
+        to_text.append(((cosine >= best - 1e-12) & ~own).sum(1))
+        to_image += ((cosine >= own_cosine - 1e-12) & ~own).sum(0)
+    ranks = {"image_to_text": torch.cat(to_text), "text_to_image": to_image}
+    return {f"{name}_r{k}": (rank < k).double().cpu() for name, rank in ranks.items() for k in ks}
+
+
+def agreement(images: Tensor, texts: Tensor, owner: Tensor, names: Sequence[str], seed: int = 0) -> Tensor:
+    """How often people's own captions beat wrong ones: [M] 1 where caption m is nearer to its picture than one drawn
+    from another picture's, ½ where both are equally near.
+
+    images [N, C]; texts [M, C], the picture each is of [M] and its words, none of which a picture's wrong caption has.
+    """
+    images, texts = F.normalize(images.double(), dim=1), F.normalize(texts.double(), dim=1)
+    own: dict[int, set[str]] = {}
+    for picture, words in zip(owner.tolist(), names):
+        own.setdefault(picture, set()).add(words)
+    rng = np.random.default_rng(derive_seed(seed, 0xA6))
+    wrong = []
+    for picture in owner.tolist():
+        for _ in range(1000):
+            other = int(rng.integers(len(names)))
+            if names[other] not in own[picture]:
+                break
+        else:
+            raise UserError("agreement: all captions are alike; give shards whose captions differ")
+        wrong.append(other)
+    right = (images[owner] * texts).sum(1)
+    beaten = (images[owner] * texts[torch.tensor(wrong)]).sum(1)
+    tie = (right - beaten).abs() <= 1e-12
+    return torch.where(tie, 0.5, (right > beaten).double()).cpu()

@@ -1,0 +1,41 @@
+"""Kernel Inception Distance (Bińkowski et al. 2018, 1801.01401): the squared MMD of a cubic kernel, unbiased."""
+
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from t2i.errors import UserError
+from t2i.rng import derive_seed
+
+
+def mmd(x: Tensor, y: Tensor) -> float:
+    """x, y [m, C] → the unbiased estimate (Gretton et al. 2012, lemma 6) with k(a, b) = (a·b / C + 1)³, in float64.
+
+    May be negative, as an unbiased estimate of something near 0 must.
+    """
+    x, y = x.double(), y.double()
+    m, n, c = len(x), len(y), x.shape[1]
+    kernel = lambda a, b: (a @ b.T / c + 1).pow_(3)
+    xx, yy, xy = kernel(x, x), kernel(y, y), kernel(x, y)
+    within = (xx.sum() - xx.trace()) / (m * (m - 1)) + (yy.sum() - yy.trace()) / (n * (n - 1))
+    return float(within - 2 * xy.mean())
+
+
+def compute(fake: Tensor, real: Tensor, subsets: int = 100, size: int = 1000, seed: int = 0) -> dict[str, Tensor]:
+    """fake [N, C], real [M, C] → {"kid": [subsets] float64}; the score is their mean.
+
+    Each subset draws `size` rows of either set, without replacement; fewer, with a warning, where there are not so
+    many. One subset then is all there is where both have the same count.
+    """
+    most = min(len(fake), len(real))
+    if most < 2:
+        raise UserError(f"kid: {len(fake)} and {len(real)} pictures; 2 or more of each")
+    if most < size:
+        warnings.warn(f"kid: subsets of {most} pictures, not of {size}: there are no more", stacklevel=2)
+    size = min(size, most)
+    subsets = 1 if len(fake) == len(real) == size else subsets
+    rng = np.random.default_rng(derive_seed(seed, 0x61D))
+    pick = lambda x: x[torch.from_numpy(rng.choice(len(x), size, replace=False)).to(x.device)]
+    return {"kid": torch.tensor([mmd(pick(fake), pick(real)) for _ in range(subsets)], dtype=torch.float64)}

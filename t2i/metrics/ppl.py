@@ -1,0 +1,38 @@
+"""Perceptual path length at the ends of paths in W (Karras et al. 2019, 1812.04948, section 4.1; 1912.04958)."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+EPSILON = 1e-4
+LARGEST = 256  # pixels that LPIPS looks at
+
+
+def distances(
+    w0: Tensor,
+    w1: Tensor,
+    synthesize: Callable[[Tensor], Tensor],
+    distance: Callable[[Tensor, Tensor], Tensor],
+    epsilon: float = EPSILON,
+) -> Tensor:
+    """[N] float64: d(G(w0), G(lerp(w0, w1, ε))) / ε² of each pair of latents w0, w1 [N, ...] in W.
+
+    synthesize: w → pictures [N, 3, H, W] in [-1, 1]; distance: two sets of pictures → [N] (LPIPS of VGG16). Pictures
+    above 256 pixels are averaged down first. Both ends of a path have the same caption and noise.
+    """
+    with torch.no_grad():
+        pictures = [synthesize(w) for w in (w0, torch.lerp(w0, w1, epsilon))]
+        factor = pictures[0].shape[-1] // LARGEST
+        if factor > 1:
+            pictures = [F.avg_pool2d(p, factor) for p in pictures]
+        return distance(*pictures).reshape(-1).double().cpu() / epsilon**2
+
+
+def compute(lengths: Tensor) -> dict[str, Tensor]:
+    """lengths [N] → {"ppl": those from the 1st to the 99th percentile}, of which the score is the mean."""
+    lengths = lengths.double()
+    low = torch.quantile(lengths, 0.01, interpolation="lower")
+    high = torch.quantile(lengths, 0.99, interpolation="higher")
+    return {"ppl": lengths[(lengths >= low) & (lengths <= high)]}

@@ -1,0 +1,113 @@
+"""Semantic Object Accuracy (Hinz et al. 2020, 1910.13321): does a detector see the objects that the caption names?
+
+A detector is any function from pictures [N, 3, H, W] in [-1, 1] to, for each, the names of the classes seen in it;
+`load` takes one by "module:function". For drawn scenes the attribute probe is the detector.
+"""
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable, Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from t2i.errors import UserError
+
+Detector = Callable[[Tensor], Sequence[Collection[str]]]
+
+# COCO's classes → words that name one in a caption; plurals are understood. Phrases of BUT name something else.
+CLASSES: dict[str, str] = {
+    "person": "person people man men woman women boy girl child children kid lady guy baby player skier surfer "
+    "snowboarder skateboarder",
+    "bicycle": "bicycle bike", "car": "car", "motorcycle": "motorcycle motorbike",
+    "airplane": "airplane aeroplane plane jet aircraft", "bus": "bus", "train": "train locomotive", "truck": "truck",
+    "boat": "boat sailboat ship canoe kayak", "traffic light": "traffic_light stoplight",
+    "fire hydrant": "fire_hydrant hydrant", "stop sign": "stop_sign", "parking meter": "parking_meter",
+    "bench": "bench", "bird": "bird seagull pigeon duck parrot", "cat": "cat kitten", "dog": "dog puppy",
+    "horse": "horse pony", "sheep": "sheep lamb", "cow": "cow bull cattle calf", "elephant": "elephant",
+    "bear": "bear", "zebra": "zebra", "giraffe": "giraffe", "backpack": "backpack", "umbrella": "umbrella parasol",
+    "handbag": "handbag purse", "tie": "necktie tie", "suitcase": "suitcase luggage", "frisbee": "frisbee",
+    "skis": "skis ski", "snowboard": "snowboard", "sports ball": "baseball_ball soccer_ball tennis_ball ball",
+    "kite": "kite", "baseball bat": "baseball_bat bat", "baseball glove": "baseball_glove mitt",
+    "skateboard": "skateboard", "surfboard": "surfboard", "tennis racket": "racket racquet", "bottle": "bottle",
+    "wine glass": "wine_glass wineglass", "cup": "cup mug", "fork": "fork", "knife": "knife knives", "spoon": "spoon",
+    "bowl": "bowl", "banana": "banana", "apple": "apple", "sandwich": "sandwich", "orange": "orange",
+    "broccoli": "broccoli", "carrot": "carrot", "hot dog": "hot_dog hotdog", "pizza": "pizza",
+    "donut": "donut doughnut", "cake": "cake cupcake", "chair": "chair", "couch": "couch sofa",
+    "potted plant": "potted_plant houseplant", "bed": "bed", "dining table": "dining_table table",
+    "toilet": "toilet", "tv": "tv television", "laptop": "laptop", "mouse": "computer_mouse mouse",
+    "remote": "remote remote_control", "keyboard": "keyboard", "cell phone": "cell_phone cellphone smartphone",
+    "microwave": "microwave", "oven": "oven stove", "toaster": "toaster", "sink": "sink",
+    "refrigerator": "refrigerator fridge", "book": "book", "clock": "clock", "vase": "vase", "scissors": "scissors",
+    "teddy bear": "teddy_bear teddy", "hair drier": "hair_dryer hair_drier", "toothbrush": "toothbrush",
+}  # fmt: skip
+BUT: dict[str, str] = {
+    "dog": r"hot dogs?", "bear": r"teddy bears?", "train": r"train (?:tracks?|stations?|bridges?|car)",
+    "bus": r"bus (?:stops?|stations?)", "car": r"(?:train|street|cable|rail) cars?", "plane": r"plane (?:tickets?)",
+    "orange": r"orange (?!and\b|slices?\b|juice\b|peels?\b|sits?\b|on\b|in\b)\w+", "toilet": r"toilet (?:paper|seats?)",
+    "person": r"snow ?m[ae]n", "cake": r"cake (?:stands?|pans?)", "tie": r"to tie|tie (?:up|down)",
+    "kite": r"kite ?board\w*", "chair": r"wheel ?chairs?", "tv": r"tv (?:stands?|shows?|remotes?)",
+}  # fmt: skip
+_IRREGULAR = {"people", "men", "women", "children", "sheep", "cattle", "skis", "scissors", "knives", "luggage"}
+
+
+def _pattern(words: str) -> re.Pattern:
+    forms = []
+    for word in words.split():
+        stem = re.escape(word.replace("_", " "))
+        if word in _IRREGULAR:
+            forms.append(stem)
+        elif word.endswith(("s", "ch", "x", "sh")):
+            forms.append(f"{stem}(?:es)?")
+        elif word.endswith("y") and word[-2] not in "aeiou":
+            forms.append(f"(?:{stem}|{stem[:-1]}ies)")
+        else:
+            forms.append(f"{stem}s?")
+    return re.compile(rf"\b(?:{'|'.join(forms)})\b")
+
+
+_PATTERNS = {name: _pattern(words) for name, words in CLASSES.items()}
+
+
+def named(caption: str) -> set[str]:
+    """The COCO classes that a caption names: 'A hot dog and two apples' → {"hot dog", "apple"}."""
+    text = " ".join(caption.lower().split())
+    return {c for c, p in _PATTERNS.items() if p.search(re.sub(BUT[c], " ", text) if c in BUT else text)}
+
+
+def compute(asked: Sequence[Collection[str]], found: Sequence[Collection[str]]) -> dict[str, Tensor]:
+    """Classes asked of each picture and found in it → {"soa_i": one value an asking, "soa_c": one a class}.
+
+    An asking is a class asked of a picture, right (1) where it was found. SOA-I is the mean over all, SOA-C the mean
+    of the classes' own means, so that rare classes count as much. UserError where nothing was asked.
+    """
+    if len(asked) != len(found):
+        raise UserError(f"soa: {len(asked)} pictures but {len(found)} answers of the detector; one a picture")
+    right: dict[str, list[float]] = {}
+    for want, seen in zip(asked, found):
+        for name in sorted(want):
+            right.setdefault(name, []).append(float(name in seen))
+    if not right:
+        raise UserError("soa: no caption names a class that the detector knows; give captions that name objects")
+    return {
+        "soa_i": torch.tensor([r for values in right.values() for r in values], dtype=torch.float64),
+        "soa_c": torch.tensor([sum(v) / len(v) for v in right.values()], dtype=torch.float64),
+    }
+
+
+def load(where: str) -> Detector:
+    """'module:function' → the function. The current folder is looked in too."""
+    module, _, name = where.partition(":")
+    if not module or not name:
+        raise UserError(f"--detector {where}: write module:function, for example my_detector:detect")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"--detector {where}: {error}; the module must be importable from here") from None
+    if not callable(found):
+        raise UserError(f"--detector {where}: is not a function of pictures [N, 3, H, W] in [-1, 1]")
+    return found

@@ -1,0 +1,279 @@
+"""Where pictures come from: a reference of real ones, a model's, or a folder of any other system's."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from t2i.data.loader import BadSample, Samples
+from t2i.data.shards import read_manifest, to_rgb
+from t2i.errors import UserError
+from t2i.metrics import probe
+from t2i.rng import derive_seed
+from t2i.sampling import WEIGHTS, Model, to_uint8
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What a picture is to show."""
+
+    text: str
+    image_id: int | None = None  # of the reference picture it describes
+    object: str | None = None  # what the attribute probe should find; of scenes only
+    color: str | None = None
+
+
+def digest(captions: Sequence[Caption]) -> str:
+    """Of the words and their order."""
+    return hashlib.sha256("\n".join(c.text for c in captions).encode()).hexdigest()[:16]
+
+
+class Reference:
+    """Shards of real pictures, in one seeded order: picture i and caption i belong together."""
+
+    def __init__(self, shards: str, seed: int = 0, cache: str | Path = "shards/.cache"):
+        """UserError where there are no shards or they hold nothing that can be read."""
+        try:
+            self.samples = Samples(shards, cache)
+            first = self.samples.read(0)
+        except BadSample as bad:
+            raise UserError(f"--reference {shards}: {bad}; make the shards again") from None
+        self.shards, self.seed, self.count = shards, seed, len(self.samples)
+        self.resolution = int(first.image.shape[-1])
+        self.scenes = "objects" in (first.meta.get("attributes") or {})
+        self.order = np.random.default_rng(derive_seed(seed, 0x0D)).permutation(self.count)
+
+    def pick(self, numbers: Sequence[int]) -> Tensor:
+        """[N, 3, H, W] in [-1, 1]. UserError for a sample that is broken: a reference is whole or none."""
+        try:
+            images = [self._look_up(n).image for n in numbers]
+        except BadSample as bad:  # its picture cannot be decoded
+            raise self._broken(bad) from None
+        for n, image in zip(numbers, images):
+            if image.shape != (3, self.resolution, self.resolution):
+                raise UserError(f"--reference {self.shards}: picture {n} is {tuple(image.shape[1:])}; make them again")
+        return torch.stack(images).float().div_(127.5).sub_(1)
+
+    def _look_up(self, number: int) -> Any:
+        try:
+            return self.samples.look_up(int(self.order[number]))
+        except BadSample as bad:
+            raise self._broken(bad) from None
+
+    def _broken(self, bad: BadSample) -> UserError:
+        return UserError(f"--reference {self.shards}: broken sample: {bad}; make the shards again")
+
+    def all_captions(self, number: int) -> list[str]:
+        """Everything that people wrote of a picture."""
+        return self._look_up(number).captions
+
+    def captions(self, count: int) -> list[Caption]:
+        """One caption each of the first `count` pictures, drawn by the seed; a longer list begins like a shorter."""
+        chosen = np.random.default_rng(derive_seed(self.seed, 0xCA)).random(self.count)
+        out = []
+        for n in range(count):
+            sample = self._look_up(n)
+            text = sample.captions[int(chosen[n] * len(sample.captions))]
+            asked = probe.asked(text, sample.meta["attributes"]) if self.scenes else (None, None)
+            out.append(Caption(text, sample.image_id, *asked))
+        return out
+
+    def describe(self, count: int) -> dict[str, Any]:
+        """What the fingerprint says of it."""
+        records = [read_manifest(Path(p).parent) or {} for p in sorted({s.url for s in self.samples.shards})]
+        manifest = next((r for r in records if r), {})
+        options = manifest.get("options", {})
+        known = f"{options['fit']}, Pillow Lanczos, JPEG {options['quality']}" if options else "unknown"
+        whole = hashlib.sha256()
+        for shard in self.samples.shards:
+            if not shard.sha256:
+                with open(shard.path(), "rb") as file:
+                    shard.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            whole.update(shard.sha256.encode())
+        source = manifest.get("source", {})
+        split = ", ".join(f"{k} {str(v)[:16]}" for k, v in source.items() if isinstance(v, str | int)) or "unknown"
+        return {
+            "resize": known,
+            "reference": whole.hexdigest()[:16],
+            "reference_split": split,
+            "reference_count": count,
+        }
+
+
+@dataclass
+class Generated:
+    """A model's pictures: number n is of caption n mod len(captions) with seed + n."""
+
+    model: Model
+    captions: list[Caption]
+    seed: int = 0
+    truncation: float = 1.0
+    noise: str = "const"
+
+    @property
+    def resolution(self) -> int:
+        return self.model.resolution
+
+    def pick(self, numbers: Sequence[int]) -> Tensor:
+        texts = [self.captions[n % len(self.captions)].text for n in numbers]
+        seeds = [self.seed + n for n in numbers]
+        made = self.model(texts, seeds=seeds, truncation=self.truncation, noise=self.noise, batch=len(texts))
+        return quantised(made)
+
+    def pairs(self, count: int) -> list[tuple[int, int]]:
+        """Numbers of two pictures of one caption."""
+        n = len(self.captions)
+        return [(i, n + i) for i in range(min(count, n))]
+
+    def describe(self) -> dict[str, Any]:
+        file = self.model.path / WEIGHTS
+        whole = None
+        if file.is_file():
+            with open(file, "rb") as opened:
+                whole = hashlib.file_digest(opened, "sha256").hexdigest()
+        return {"model": str(self.model.path), "kimg": self.model.kimg, "ema": True, "weights_sha256": whole}
+
+
+class Folder:
+    """Pictures of any system, sorted by name, and a caption for each."""
+
+    def __init__(self, folder: str | Path, captions: str | Path | None = None):
+        """captions: a file as `read_captions` takes. None: the "prompt" of a JSON beside each picture, as
+        generate.py --singles writes."""
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise UserError(f"--pictures {folder}: no such folder")
+        self.files = sorted(p for p in self.folder.iterdir() if p.suffix.lower() in PICTURES)
+        if not self.files:
+            raise UserError(f"--pictures {folder}: no pictures there ({', '.join(PICTURES)})")
+        if captions is None:
+            texts = [_beside(p) for p in self.files]
+            if not all(texts):
+                without = self.files[[bool(t) for t in texts].index(False)].name
+                raise UserError(f"--pictures {folder}: no caption of {without}; give them with --captions FILE")
+            self.captions = [Caption(t) for t in texts if t]
+        else:
+            self.captions = read_captions(captions, [p.name for p in self.files])
+        if len(self.captions) != len(self.files):
+            raise UserError(
+                f"--captions {captions}: {len(self.captions)} captions for {len(self.files)} pictures of {folder}; "
+                "one a picture, in the order of their names"
+            )
+        self.resolution = int(self.pick([0]).shape[-1])
+
+    def pick(self, numbers: Sequence[int]) -> Tensor:
+        images = [_open(self.files[n]) for n in numbers]
+        for n, image in zip(numbers, images):
+            if image.shape != images[0].shape or image.shape[0] != image.shape[1]:
+                raise UserError(f"--pictures {self.files[n]}: {_sides(image)}; all must be squares of one size")
+            if hasattr(self, "resolution") and image.shape[0] != self.resolution:
+                raise UserError(f"--pictures {self.files[n]}: {_sides(image)}, others have {self.resolution}")
+        return torch.stack(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+    def pairs(self, count: int) -> list[tuple[int, int]]:
+        """Neighbours among the pictures of one caption; each picture is in one pair at most."""
+        groups: dict[str, list[int]] = {}
+        for n, caption in enumerate(self.captions):
+            groups.setdefault(caption.text, []).append(n)
+        both = [pair for g in groups.values() for pair in zip(g[::2], g[1::2])]
+        return sorted(both)[:count]
+
+    def describe(self) -> dict[str, Any]:
+        return {"pictures": str(self.folder), "kimg": None, "ema": None, "weights_sha256": None}
+
+
+def _sides(image: Tensor) -> str:
+    return f"{image.shape[1]}×{image.shape[0]}"
+
+
+def _open(path: Path) -> Tensor:
+    """[H, W, 3] uint8."""
+    try:
+        with Image.open(path) as image:
+            return torch.from_numpy(np.array(to_rgb(image)))
+    except (OSError, UnidentifiedImageError, ValueError) as error:
+        raise UserError(f"--pictures {path}: cannot be read ({' '.join(str(error).split())[:120]})") from None
+
+
+def _beside(path: Path) -> str | None:
+    try:
+        return json.loads(path.with_suffix(".json").read_text(encoding="utf-8")).get("prompt")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def read_captions(path: str | Path, names: Sequence[str] = ()) -> list[Caption]:
+    """Captions in order: a text file with one a line, a list that score.py saved, or JSON {picture's name: caption}."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+        if Path(path).suffix != ".json":
+            return [Caption(line.strip()) for line in text.splitlines() if line.strip()]
+        read = json.loads(text)
+        if isinstance(read, dict) and isinstance(read.get("captions"), list):
+            return [Caption(**c) if isinstance(c, dict) else Caption(str(c)) for c in read["captions"]]
+        if isinstance(read, list):
+            return [Caption(str(c)) for c in read]
+        if lacking := [n for n in names if n not in read]:
+            raise UserError(f"--captions {path}: none of {lacking[0]} and {len(lacking) - 1} more pictures")
+        return [Caption(str(read[n])) for n in names or sorted(read)]
+    except OSError as error:
+        raise UserError(f"--captions {path}: {error.strerror}; give a text file, one caption a line") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"--captions {path}: cannot be read ({reason}); a text file with one caption a line") from None
+
+
+def listed(captions: Sequence[Caption], reference: str | None, seed: int) -> dict[str, Any]:
+    """The list as JSON, for others to make pictures of: `read_captions` reads it."""
+    entries = [{k: v for k, v in asdict(c).items() if v is not None} for c in captions]
+    return {"sha256": digest(captions), "reference": reference, "seed": seed, "captions": entries}
+
+
+def quantised(images: Tensor) -> Tensor:
+    """Pictures [N, 3, H, W] in [-1, 1] as a file would hold them: a model is judged by what its users get."""
+    return to_uint8(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+
+
+def overlap(train: str, reference: Reference, cache: str | Path = "shards/.cache") -> int | None:
+    """How many reference pictures are among the training shards too: same image id, same captions. COCO's "restval"
+    pictures are such. None where the training shards are not here."""
+    try:
+        samples = Samples(train, cache)
+        if any(shard.remote for shard in samples.shards):
+            return None
+        seen: dict[int, frozenset[str]] = {}
+        for n in range(len(samples)):
+            try:
+                sample = samples.look_up(n)
+            except BadSample:
+                continue
+            seen[sample.image_id] = frozenset(sample.captions)
+    except UserError:
+        return None
+    found = 0
+    for n in range(reference.count):
+        try:
+            sample = reference.samples.look_up(n)
+        except BadSample:
+            continue
+        found += seen.get(sample.image_id) == frozenset(sample.captions)
+    if found:
+        warnings.warn(
+            f"leakage: {found} of the {reference.count} reference pictures are in the training shards {train}; "
+            "scores against them flatter the model",
+            stacklevel=2,
+        )
+    return found
+
+
+Source = Generated | Folder

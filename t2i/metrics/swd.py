@@ -1,0 +1,86 @@
+"""Sliced Wasserstein distance of patches at every scale (Karras et al. 2018, 1710.10196, section 5)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from t2i.errors import UserError
+from t2i.rng import Rng, SampleRng
+
+SMALLEST, SIDE, PATCHES = 16, 7, 128  # pixels of the last level, pixels of a patch, patches a picture and level
+PICTURES = 16384  # the most that are looked at
+
+
+def sides(resolution: int) -> list[int]:
+    """The levels of a picture: its side, halved down to 16."""
+    if resolution < SMALLEST or resolution & (resolution - 1):
+        raise UserError(f"swd: pictures of side {resolution}; it needs a power of two from {SMALLEST} up")
+    return [resolution >> n for n in range(int(math.log2(resolution // SMALLEST)) + 1)]
+
+
+def pyramid(images: Tensor) -> list[Tensor]:
+    """[N, 3, H, H] → its Laplacian pyramid (Burt & Adelson 1983), finest first, the last the picture at 16 pixels."""
+    levels = []
+    for _ in sides(images.shape[-1])[1:]:
+        small = _blur(images)[:, :, ::2, ::2]
+        wide = torch.zeros_like(images)
+        wide[:, :, ::2, ::2] = small
+        levels.append(images - 4 * _blur(wide))
+        images = small
+    return [*levels, images]
+
+
+def _blur(images: Tensor) -> Tensor:
+    """The binomial filter 1 4 6 4 1 both ways, the border mirrored."""
+    tap = images.new_tensor([1.0, 4, 6, 4, 1]) / 16
+    kernel = (tap[:, None] * tap).expand(images.shape[1], 1, 5, 5)
+    return F.conv2d(F.pad(images, (2, 2, 2, 2), mode="reflect"), kernel, groups=images.shape[1])
+
+
+def patches(images: Tensor, seeds: list[int]) -> Tensor:
+    """images [N, 3, H, H], any range → [N, levels, 128, 3, 49] float16: patches at places drawn from its own seed."""
+    out = []
+    rng = SampleRng(seeds)
+    for level in pyramid(images):
+        n, c, side, _ = level.shape
+        place = (rng.rand(n, PATCHES, 2) * (side - SIDE + 1)).long().to(level.device)  # top, left
+        step = torch.arange(SIDE, device=level.device)
+        rows = (place[..., 0, None, None] + step[:, None]).expand(n, PATCHES, SIDE, SIDE)
+        columns = (place[..., 1, None, None] + step).expand(n, PATCHES, SIDE, SIDE)
+        flat = (rows * side + columns).reshape(n, 1, -1).expand(n, c, -1)
+        cut = level.flatten(2).gather(2, flat).reshape(n, c, PATCHES, SIDE * SIDE)
+        out.append(cut.transpose(1, 2).half())
+    return torch.stack(out, 1)
+
+
+def compute(fake: Tensor, real: Tensor, repeats: int = 4, directions: int = 128, seed: int = 0) -> dict[str, float]:
+    """patches [N, levels, P, 3, K] of either set → {"swd": mean over levels, "swd_64": of one, ...}, × 10³.
+
+    Each set's patches are brought to mean 0 and deviation 1 a colour; then the mean |difference| of both sets'
+    sorted projections on random directions, in float32. Of unequal counts the first so many are taken. Memory: 16,384
+    pictures are 0.6 GB a set and level, 1.2 GB more while a level is computed.
+    """
+    count, levels = min(len(fake), len(real)), fake.shape[1]
+    if not count:
+        raise UserError("swd: no pictures were given")
+    names = [SMALLEST << n for n in reversed(range(levels))]
+    scores = {}
+    for i, name in enumerate(names):
+        a, b = (_normalised(x[:count, i]) for x in (fake, real))  # [count·P, 3·K]
+        rng, total = Rng(seed, 0x5D, i), 0.0
+        for _ in range(repeats):
+            d = rng.randn(a.shape[1], directions).to(a.device)
+            d = d / d.norm(dim=0)
+            for few in d.split(16, 1):
+                total += float(((a @ few).sort(0).values - (b @ few).sort(0).values).abs().mean(0).sum())
+        scores[f"swd_{name}"] = 1000 * total / (repeats * directions)
+    return {"swd": sum(scores.values()) / levels} | scores
+
+
+def _normalised(x: Tensor) -> Tensor:
+    """[n, P, 3, K] → [n·P, 3·K] float32 with mean 0 and deviation 1 of each colour."""
+    x = x.float()
+    deviation, mean = torch.std_mean(x, (0, 1, 3), correction=0, keepdim=True)
+    return ((x - mean) / deviation.clamp(min=1e-8)).flatten(0, 1).flatten(1)
