@@ -13,6 +13,10 @@ def rank() -> int:
     return 0 if _alone() else dist.get_rank()
 
 
+def world() -> int:
+    return 1 if _alone() else dist.get_world_size()
+
+
 class _Gather(torch.autograd.Function):
     """all_gather whose backward hands each process the sum of what all processes' losses ask of its rows."""
 
@@ -44,6 +48,20 @@ def mean(x: Tensor) -> Tensor:
     x = x.detach().clone()
     dist.all_reduce(x)
     return x / dist.get_world_size()
+
+
+def total(x: Tensor) -> Tensor:
+    """The sum of a tensor over processes. Not differentiable."""
+    if not _alone():
+        dist.all_reduce(x)
+    return x
+
+
+def broadcast(x: Tensor) -> Tensor:
+    """The first process's tensor, on all."""
+    if not _alone():
+        dist.broadcast(x, 0)
+    return x
 
 
 def average_gradients(parameters: list[torch.nn.Parameter]) -> None:
