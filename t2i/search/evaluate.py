@@ -81,6 +81,13 @@ class Evaluator:
         return torch.cat([c.double().cpu() for c in columns], 1)
 
     @torch.no_grad()
+    def images(self, points: np.ndarray) -> Tensor:
+        """[n, 3, H, W] on the device, in micro-batches."""
+        with exact():
+            parts = torch.from_numpy(points).to(self.space.device).split(self.batch)
+            return torch.cat([self.space.images(part).float() for part in parts])
+
+    @torch.no_grad()
     def pictures(self, points: np.ndarray) -> Tensor:
         """Candidates as people get them, [n, 3, H, W] on the CPU; one at a time, so that it does not matter which."""
         with exact():

@@ -6,7 +6,7 @@ any search. A second scorer, which nothing optimises, looks at the best of both.
 
 import hashlib
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -75,46 +75,60 @@ class Result:
     pictures: dict[str, torch.Tensor] = field(default_factory=dict)  # "plain", "baseline", "found": [k, 3, H, W]
 
 
+def stream(seed: int, prompt: str, what: str) -> int:
+    """The seed of one use of random numbers: none depends on another, nor on what other prompts there are."""
+    parts = (int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest()) for text in (prompt, what))
+    return derive_seed(seed, *parts)
+
+
+def spaces_of(model: Model, prompt: str, settings: Settings) -> tuple[Space, Space]:
+    """The coordinates of plain samples and of searched ones."""
+    options = (settings.truncation, settings.noise, stream(settings.seed, prompt, "noise"))
+    plain = Space(model, prompt, "z", *options)
+    return plain, plain if settings.algorithm == "best_of_n" else Space(model, prompt, settings.space, *options)
+
+
+def redraw(model: Model, head: dict[str, Any], row: dict[str, Any]) -> torch.Tensor:
+    """A candidate of a record (its first line and the candidate's) as a picture [1, 3, H, W] in [-1, 1]."""
+    settings = Settings(**{f.name: head[f.name] for f in fields(Settings) if f.name in head})
+    plain, searched = spaces_of(model, head["prompts"][row["prompt"]], settings)
+    space = plain if row["by"] == "baseline" else searched
+    return Evaluator(space, Objectives({}), 1).pictures(unpack(row["point"])[None])
+
+
 class Hunt:
     """The search for one prompt, a generation at a time."""
 
     def __init__(self, model: Model, prompt: str, number_: int, settings: Settings, shared: "Shared", record: Record):
         self.model, self.prompt, self.number, self.settings, self.record = model, prompt, number_, settings, record
         self.shared = shared
-        # Streams that do not depend on each other, nor on the other prompts.
-        key = int.from_bytes(hashlib.blake2b(prompt.encode(), digest_size=7).digest())
-        streams = {name: derive_seed(settings.seed, key, i) for i, name in enumerate(("plain", "search", "noise"))}
-        views = derive_seed(settings.seed, 3)
-        options = (settings.truncation, settings.noise, streams["noise"])
-        self.plain_space = Space(model, prompt, "z", *options)
         self.same = settings.algorithm == "best_of_n"  # is its own baseline
-        self.space = self.plain_space if self.same else Space(model, prompt, settings.space, *options)
-        plain = self.plain_space.project(
-            np.random.default_rng(streams["plain"]).standard_normal((PLAIN, model.generator.latent_dim))
-        )
-        first = Evaluator(self.plain_space, Objectives({}), settings.batch)
-        self.plain_pictures = first.pictures(plain)
-        on_device = self.plain_pictures.to(model.device)
+        self.plain_space, self.space = spaces_of(model, prompt, settings)
+        self.rng = np.random.default_rng(stream(settings.seed, prompt, "plain"))
+        plain = self.plain_space.project(self._plain(PLAIN))
+        self.plain_pictures = Evaluator(self.plain_space, Objectives({}), settings.batch).images(plain)
         if shared.objective is not None:
             goals = Objectives({"objective": shared.objective})
         else:
             goals = objectives.build(
-                shared.parts, model, prompt, shared.clips, shared.critic, settings.views, on_device, views
-            )
+                shared.parts, model, prompt, shared.clips, shared.critic, settings.views, self.plain_pictures,
+                stream(settings.seed, "", "views"),
+            )  # fmt: skip
         kind = algorithms.find(settings.algorithm)
         self.terms = list(goals.terms)
-        self.evaluate = Evaluator(self.space, goals, settings.batch, Looks(on_device) if kind.measures else None)
+        self.evaluate = Evaluator(
+            self.space, goals, settings.batch, Looks(self.plain_pictures) if kind.measures else None
+        )
         self.evaluate_plain = Evaluator(self.plain_space, goals, settings.batch)
         self.held_out: Objective | None = (
             objectives.clip_similarity(shared.held_out, prompt) if shared.held_out else None
         )
         scores = self.evaluate_plain(plain).objectives[:, 0]
         self.plain = {"score": _spread(scores), "held_out": _spread(self._look(self.plain_pictures))}
-        task = algorithms.Task(
-            self.space.dim, settings.population, settings.budget, streams["search"], len(goals.parts)
-        )
+        seed = stream(settings.seed, prompt, "search")
+        task = algorithms.Task(self.space.dim, settings.population, settings.budget, seed, len(goals.parts))
         self.algorithm = kind(task)
-        self.rng = np.random.default_rng(streams["plain"])
+        self.rng = np.random.default_rng(stream(settings.seed, prompt, "plain"))  # from the start: those of above again
         self.points: dict[str, list[np.ndarray]] = {"search": [], "baseline": []}
         self.rows: dict[str, list[tuple[int, float, dict[str, Any]]]] = {"search": [], "baseline": []}
         self.best = {"search": -math.inf, "baseline": -math.inf}
@@ -130,7 +144,8 @@ class Hunt:
         if self.held_out is None:
             return np.full(len(pictures), np.nan)
         with exact():
-            return torch.cat([self.held_out(p[None].to(self.model.device)) for p in pictures]).double().cpu().numpy()
+            parts = pictures.to(self.model.device).split(self.settings.batch)
+            return torch.cat([self.held_out(part) for part in parts]).double().cpu().numpy()
 
     @property
     def cost(self) -> int:
@@ -251,7 +266,7 @@ class Hunt:
     def result(self) -> Result:
         found = self._found("search", self.space, self.evaluate)
         plain = found if self.same else self._found("baseline", self.plain_space, self.evaluate_plain)
-        pictures = {"plain": self.plain_pictures[: self.settings.top_k], "found": _stack(found, self.evaluate)}
+        pictures = {"plain": self.plain_pictures[: self.settings.top_k].cpu(), "found": _stack(found, self.evaluate)}
         pictures["baseline"] = pictures["found"] if self.same else _stack(plain, self.evaluate_plain)
         alike = math.nan
         if self.shared.clips:
@@ -281,9 +296,8 @@ class Hunt:
         for i, held_out, d in zip(chosen, seen, logits):
             index, score, terms = self.rows[by][i]
             known = {name: _float(x) for name, x in terms.items()}
-            found.append(
-                Found(index, score, known, points[i], float(held_out), d=float(d), **space.describe(points[i]))
-            )
+            place = space.describe(points[i])
+            found.append(Found(index, score, known, points[i], float(held_out), d=float(d), **place))
         return found
 
 

@@ -113,14 +113,12 @@ def parse(given: str) -> list[dict[str, float]]:
     return parts
 
 
-def encoders(names: str, model: Model, option: str) -> list[Clip]:
-    """The CLIPs of a comma-separated list; what a checkpoint lacks is said with the option that names another."""
+def encoders(names: str, device: torch.device, option: str) -> list[Clip]:
+    """The CLIPs of a comma-separated list; UserError with the option that names others."""
     try:
-        return [load_clip(name, model.device) for name in names.split(",")]
+        return [load_clip(name, device) for name in names.split(",")]
     except UserError as error:
-        raise UserError(
-            f"{option} {names}: {error} ({model.path} needs it to be searched; {option} names another)"
-        ) from None
+        raise UserError(f"{option} {names}: {error}; or name another CLIP with {option}") from None
 
 
 def build(

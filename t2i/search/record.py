@@ -18,7 +18,8 @@ import numpy as np
 from t2i.errors import UserError
 
 FORMAT = 1
-FREE = ("versions", "target", "minutes", "plateau", "top_k", "held_out")  # may change between start and resumption
+# May be other ones when a search goes on.
+FREE = ("versions", "checkpoint", "target", "minutes", "plateau", "top_k", "held_out")
 
 
 def pack(point: np.ndarray) -> str:
@@ -73,7 +74,8 @@ class Record:
 
     def __init__(self, path: Path | None, head: dict[str, Any], write: bool = True):
         """Reads what is there. path None keeps nothing; write False only reads (all processes but the first)."""
-        self.path, self.file, self.count = path, None, 0
+        self.path, self.count = path, 0
+        self.file: TextIO | None = None
         self.known: dict[tuple[int, int], list[dict[str, Any]]] = {}
         head = {"search": FORMAT} | head
         if path is None:
@@ -95,15 +97,15 @@ class Record:
 
     def _open(self, path: Path, end: int, head: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.file: TextIO | None = open(path, "a", encoding="utf-8")  # noqa: SIM115
+        self.file = file = open(path, "a", encoding="utf-8")  # noqa: SIM115
         try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{path}: another process is searching there; wait, or choose another --out") from None
-        self.file.truncate(end)
+        file.truncate(end)
         if not end:
-            self.file.write(json.dumps(head, ensure_ascii=False) + "\n")
-            self.file.flush()
+            file.write(json.dumps(head, ensure_ascii=False) + "\n")
+            file.flush()
 
     def close_generation(self, prompt: int, generation: int, rows: list[dict[str, Any]], facts: dict[str, Any]) -> None:
         """Writes a generation's candidates, gives them their indices, and closes it."""

@@ -44,18 +44,15 @@ def prepare(model: Model, prompts: int, settings: Settings, objective: Objective
     if "d" in terms and critic is None:
         raise UserError(f"--objective {given}: {missing}; use clip or typical")
     scorer = settings.scorer or model.config.encoders.clip
-    clips = objectives.encoders(scorer, model, "--scorer") if terms & {"clip", "typical"} else []
+    clips = objectives.encoders(scorer, model.device, "--scorer") if terms & {"clip", "typical"} else []
     held = settings.held_out or (SCENES[1] if scorer == SCENES[0] else "")
     shared_names = set(held.split(",")) & set(scorer.split(","))
     if held and shared_names and clips:
         raise UserError(f"--held-out {held}: is optimised too; name another CLIP, or leave it out")
     if not held:
-        notes.append(
-            "no held-out scorer: name a second CLIP with --held-out to see what the optimised one only believes"
-        )
-    return Shared(
-        prompts, parts, clips, objectives.encoders(held, model, "--held-out") if held else [], critic, objective, notes
-    )  # fmt: skip
+        notes.append("no held-out scorer: --held-out names a second CLIP, to see what only the optimised one believes")
+    watching = objectives.encoders(held, model.device, "--held-out") if held else []
+    return Shared(prompts, parts, clips, watching, critic, objective, notes)
 
 
 def search(

@@ -94,9 +94,8 @@ class Space:
         else:
             ws = (self.mean + main @ self.factor.T)[:, None].expand(-1, self.generator.num_ws, -1)
         ws = self.generator.mapping.w_avg.lerp(ws, self._truncation(points))
-        return self.generator.synthesis(ws, text, noise if getattr(self.generator, "noise", True) else None).clamp(
-            -1, 1
-        )
+        noise = noise if getattr(self.generator, "noise", True) else None
+        return self.generator.synthesis(ws, text, noise).clamp(-1, 1)
 
     def _truncation(self, points: Tensor) -> Tensor | float:
         if not self.free_truncation:

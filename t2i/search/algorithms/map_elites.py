@@ -31,4 +31,5 @@ class Search(algorithms.Search):
         return self.emitter.ask()
 
     def tell(self, told: Told) -> None:
+        assert told.measures is not None
         self.archive.add(told.points, told.score, told.measures)
