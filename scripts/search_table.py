@@ -121,12 +121,13 @@ def captions(options: argparse.Namespace) -> list[tuple[str, str, str | None]]:
     if options.file is None:
         from t2i.data import scenes
 
-        return scenes.prompts("held_out", options.prompts, 0)
+        return list(scenes.prompts("held_out", options.prompts, 0))
     try:
         lines = options.file.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise UserError(f"--file {options.file}: {error.strerror}; give a text file, one caption a line") from None
-    return [(line.strip(), "", None) for line in lines if line.strip()][: options.prompts]
+    found: list[tuple[str, str, str | None]] = [(line.strip(), "", None) for line in lines if line.strip()]
+    return found[: options.prompts]
 
 
 def key(row: dict[str, Any]) -> tuple:
@@ -165,9 +166,9 @@ def markdown(rows: list[dict[str, Any]], options: argparse.Namespace, probed: bo
     groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for r in rows:
         b = base.get((r["prompt"], r["seed"]))
-        for name in ("score", "held_out") if b else ():
+        for name in ("score", "held_out"):
             sigma = r[f"plain_{name}"][1]
-            if sigma and r[name] is not None:
+            if b and sigma and r[name] is not None:
                 r[f"{name}_gain"] = (r[name] - b[name]) / sigma
         groups[r["algorithm"], r["setting"]].append(r)
     shown = [name for name in FIGURES if probed or name not in ("both", "likely")]
@@ -201,34 +202,35 @@ def _mean(rows: list[dict[str, Any]], name: str) -> str:
 
 
 def overhead(options: argparse.Namespace, generations: int = 6) -> None:
-    """Asking, telling, projecting and recording, without a picture: ms a generation and what that is of the time that
-    a generator of 1,000 pictures a second takes for it."""
-    n, dim = options.population, options.dim
-    print(f"population {n}, {dim} coordinates; medians of {generations} generations; limit 5 %")
+    """What a generation costs without any picture, in ms of processor time, and the share that asking and telling are
+    of what its evaluations take a generator of 1,000 pictures a second."""
+    n, dim, clock = options.population, options.dim, time.process_time
+    print(f"population {n}, {dim} coordinates; medians of {generations} generations")
     print(f"{'':<12}{'ask + tell, ms':>16}{'of its pictures':>17}{'record, ms':>12}")
     for name in options.algorithms.split(","):
-        algorithm = algorithms.find(name)(algorithms.Task(dim, n, n * 1000, 1, algorithms.find(name).objectives))
-        rng, spent, wrote, evaluations = np.random.default_rng(0), [], [], []
+        kind = algorithms.find(name)
+        algorithm, rng = kind(algorithms.Task(dim, n, n * 1000, 1, kind.objectives)), np.random.default_rng(0)
+        own, shares, kept = [], [], []
         with tempfile.TemporaryDirectory() as folder:
             record = Record(Path(folder) / "record.jsonl", {})
             for generation in range(generations):
-                evaluations.append(algorithm.size * (algorithms.GRADIENT if algorithm.gradients else 1))
-                start = time.perf_counter()
+                cost = algorithm.size * (algorithms.GRADIENT if algorithm.gradients else 1)
+                start = clock()
                 points = algorithm.ask()
-                spent.append(time.perf_counter() - start)
-                scores = rng.standard_normal((len(points), algorithm.objectives)) + points[:, :1]
+                asked = clock()
+                scores = rng.standard_normal((len(points), kind.objectives)) + points[:, :1]
                 told = algorithms.Told(points, scores[:, 0], scores, np.ones_like(points), points[:, :2])
-                start = time.perf_counter()
+                scored = clock()
                 algorithm.tell(told)
-                spent[-1] += time.perf_counter() - start
-                start = time.perf_counter()
-                rows = [{"prompt": 0, "generation": generation, "by": "search", "score": float(s),
-                         "terms": {"clip": float(s)}, "point": pack(p)} for p, s in zip(points, scores[:, 0])]  # fmt: skip
+                learnt = clock()
+                about = {"prompt": 0, "generation": generation, "by": "search"}
+                rows = [about | {"score": float(s), "point": pack(p)} for p, s in zip(points, scores[:, 0])]
                 record.close_generation(0, generation, rows, {})
-                wrote.append(time.perf_counter() - start)
+                own.append(asked - start + learnt - scored)
+                shares.append(own[-1] / (cost / 1000))
+                kept.append(clock() - learnt)
             record.close()
-        share = np.median(np.array(spent) / (np.array(evaluations) / 1000))
-        print(f"{name:<12}{1000 * np.median(spent):>16.1f}{share:>17.1%}{1000 * np.median(wrote):>12.1f}", flush=True)
+        print(f"{name:<12}{1e3 * np.median(own):>16.1f}{np.median(shares):>17.1%}{1e3 * np.median(kept):>12.1f}")
 
 
 if __name__ == "__main__":
