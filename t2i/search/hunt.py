@@ -257,10 +257,8 @@ class Hunt:
             self.stopped = "target reached"
         share = settings.plateau if settings.plateau is not None else PLATEAU * (self.shared.prompts > 1)
         if share and self.spent >= max(2000, settings.budget // 10):
-            past = [h for h in self.history if h["spent"] <= 0.75 * self.spent]
-            if past and self.best["search"] - past[-1]["best"] < share * (
-                self.best["search"] - self.history[0]["best"]
-            ):
+            past = [h["best"] for h in self.history if h["spent"] <= 0.75 * self.spent]
+            if past and self.best["search"] - past[-1] <= share * (self.best["search"] - past[0]):
                 self.stopped = "plateau"
 
     def result(self) -> Result:

@@ -81,7 +81,7 @@ class Record:
         if path is None:
             return
         end = 0
-        if path.is_file() and path.stat().st_size:
+        if path.is_file() and next(lines(path), None) is not None:
             differs(path, header(path), head)
             rows: list[dict[str, Any]] = []
             for position, row in lines(path):

@@ -41,7 +41,7 @@ class Space:
         self.layers = self._layers() if noise == "random" or "noise" in extras else 0
         if "noise" in extras and not self.layers:
             raise UserError(f"--space {kind}: this model has no noise inputs (model.noise=false); leave +noise out")
-        self.noise: str | None = noise if noise == "const" else None  # None: maps of our own
+        self.noise = "const" if noise == "const" and "noise" not in extras else None  # None: maps of our own
         self.fields = FIELDS if "noise" in extras else 1
         self.free_truncation, self.free_noise = "truncation" in extras, "noise" in extras
         if self.main == "w":

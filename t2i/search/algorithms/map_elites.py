@@ -8,8 +8,9 @@ import numpy as np
 from t2i.search import algorithms
 from t2i.search.algorithms import Told
 
-CELLS, REACH = 16, 2.5  # a side; standard deviations of plain samples on either side of their mean
-AROUND, ALONG = 0.1, 0.2  # standard deviations of a child about its elite and along the line
+CELLS, REACH = 16, 2.5  # a side at most; standard deviations of plain samples on either side of their mean
+VISITS = 20  # evaluations a cell at least, or few cells would ever improve
+AROUND, ALONG = 0.2, 0.2  # standard deviations of a child about its elite and along the line
 
 
 class Search(algorithms.Search):
