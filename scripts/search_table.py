@@ -145,7 +145,7 @@ def figures(result: Result, probe: judge.Probe | None, thing: str, color: str | 
     """The best picture's scores; the probe's verdict on all found and on plain samples."""
     best = result.found[0]
     row: dict[str, Any] = {
-        "score": best.score, "held_out": number(best.held_out), "spent": result.spent,
+        "score": best.terms.get("clip", best.score), "held_out": number(best.held_out), "spent": result.spent,
         "plain_score": result.plain["score"], "plain_held_out": [number(x) for x in result.plain["held_out"]],
         "alike": number(result.latents_alike),
     }  # fmt: skip
@@ -167,7 +167,7 @@ def markdown(rows: list[dict[str, Any]], options: argparse.Namespace, probed: bo
     for r in rows:
         b = base.get((r["prompt"], r["seed"]))
         for name in ("score", "held_out"):
-            sigma = r[f"plain_{name}"][1]
+            sigma = b[f"plain_{name}"][1] if b else None
             if b and sigma and r[name] is not None:
                 r[f"{name}_gain"] = (r[name] - b[name]) / sigma
         groups[r["algorithm"], r["setting"]].append(r)

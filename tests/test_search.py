@@ -477,6 +477,7 @@ def test_nsga2_without_a_discriminator(tmp_path):
     assert any("typical" in line for line in said)
     assert set(result.found[0].terms) == {"clip", "typical"}
     assert math.isnan(result.found[0].d)
+    assert result.plain["score"] == (pytest.approx(0, abs=1e-6), pytest.approx(1, abs=0.5))  # in σ of plain samples
 
 
 # ---- several processes

@@ -123,8 +123,9 @@ class Hunt:
         self.held_out: Objective | None = (
             objectives.clip_similarity(shared.held_out, prompt) if shared.held_out else None
         )
-        scores = self.evaluate_plain(plain).objectives[:, 0]
-        self.plain = {"score": _spread(scores), "held_out": _spread(self._look(self.plain_pictures))}
+        scores = self.evaluate_plain(plain).objectives  # [PLAIN, objectives]
+        self.units = np.array([_spread(column) if scores.shape[1] > 1 else (0, 1) for column in scores.T])
+        self.plain = {"score": _spread(self._score(scores)), "held_out": _spread(self._look(self.plain_pictures))}
         seed = stream(settings.seed, prompt, "search")
         task = algorithms.Task(self.space.dim, settings.population, settings.budget, seed, len(goals.parts))
         self.algorithm = kind(task)
@@ -191,11 +192,15 @@ class Hunt:
     def _plain(self, count: int) -> np.ndarray:
         return self.rng.standard_normal((count, self.model.generator.latent_dim))
 
+    def _score(self, objectives: np.ndarray) -> np.ndarray:
+        """[n, objectives] → [n]: the one, or the mean of several, each in standard deviations of plain samples."""
+        return ((objectives - self.units[:, 0]) / np.maximum(self.units[:, 1], 1e-12)).mean(1)
+
     def _rows(self, by: str, points: np.ndarray, scores: Scores) -> list[dict[str, Any]]:
-        rows = []
+        rows, score = [], self._score(scores.objectives)
         for i, point in enumerate(points):
             row: dict[str, Any] = {"prompt": self.number, "generation": self.generation, "by": by}
-            row["score"] = number(scores.objectives[i, 0])
+            row["score"] = number(score[i])
             row["terms"] = {name: number(scores.terms[i, k]) for k, name in enumerate(self.terms)}
             if by == "search" and scores.objectives.shape[1] > 1:
                 row["objectives"] = [number(x) for x in scores.objectives[i]]
@@ -248,7 +253,7 @@ class Hunt:
             gradient[bad | ~np.isfinite(gradient).all(1)] = 0
         if "measures" in rows[0]:
             measures = np.nan_to_num(np.array([[_float(x) for x in row["measures"]] for row in rows]))
-        self.algorithm.tell(Told(points.astype(np.float64), goals[:, 0], goals, gradient, measures))
+        self.algorithm.tell(Told(points.astype(np.float64), self._score(goals), goals, gradient, measures))
 
     def _stop(self) -> None:
         """Target and plateau, which depend on scores alone: a resumed search stops where the whole one does."""

@@ -40,6 +40,8 @@ def prepare(model: Model, prompts: int, settings: Settings, objective: Objective
             f"--objective {given}: {settings.algorithm} takes {kind.objectives}; "
             + ("join them to a sum, as clip+0.1*d" if kind.objectives == 1 else "separate two by a comma, as clip,d")
         )
+    if len(parts) > 1:
+        notes.append("score: the mean of the objectives, each in standard deviations of plain samples")
     terms = {name for part in parts for name in part}
     if "d" in terms and critic is None:
         raise UserError(f"--objective {given}: {missing}; use clip or typical")
