@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise UserError(f"--out {out}: give a name that ends in .png")
     model = load(options, prompts)
     stream = model.stream(
-        prompts, options.count, options.seed, options.truncation, options.noise, batch=options.batch
+        prompts, options.count, options.seed, options.truncation, options.noise, batch=16 if options.batch is None else options.batch
     )  # fmt: skip
     total = len(prompts) * options.count
     pictures: list[torch.Tensor] = []
@@ -88,9 +88,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, metavar="PNG", help="the grid (out/<first prompt>.png); of a search, its folder")
     p.add_argument("--singles", type=Path, metavar="DIR", help="also save each picture, and how it was made as JSON")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, cuda:1, ...")
-    p.add_argument(
-        "--batch", type=int, default=16, help="pictures a pass (16); a CPU makes one at a time, but searches so"
-    )
+    p.add_argument("--batch", type=int, help="pictures a pass (16; a search on a GPU 64); a CPU draws one at a time")
     s = p.add_argument_group("search", "a budget of generator evaluations; a gradient step counts as three")
     s.add_argument("--search", metavar="NAME", help="best_of_n, sep_cma, ga, nsga2, adam, hybrid or map_elites")
     s.add_argument("--preset", help="population x generations: quick (50x20), 100x1000, 200x500, 500x200, 1000x100")
@@ -166,6 +164,9 @@ def search(options: argparse.Namespace, prompts: list[str]) -> None:
         if first:
             report.save(results, folder, [f"{i:04d}-{slug([p])}" for i, p in enumerate(prompts, 1)], facts)
         say(f"{folder}: grid.png, history.png, best/, result.json, record.jsonl")
+    except KeyboardInterrupt:
+        say("the same command goes on from here")
+        raise
     except OSError as error:
         raise UserError(f"cannot write the search: {error}; choose another --out") from None
     finally:
@@ -196,7 +197,8 @@ def search_settings(options: argparse.Namespace) -> Any:
         raise UserError(f"--generations {generations}: must be 1 or more")
     same = ("space", "objective", "scorer", "held_out", "views", "top_k", "target", "minutes", "plateau")
     given = {name: getattr(options, name) for name in same if getattr(options, name) is not None}
-    always = {name: getattr(options, name) for name in ("seed", "truncation", "noise", "batch")}
+    always = {name: getattr(options, name) for name in ("seed", "truncation", "noise")}
+    always["batch"] = options.batch if options.batch is not None else 16 if options.device == "cpu" else 64
     return Settings(options.search, population, budget, **always, **given)
 
 

@@ -104,8 +104,9 @@ def test_every_algorithm_beats_plain_sampling(name):
     if name != "best_of_n":
         plain = climb("best_of_n", 1, generations)
         assert best[-1] > plain[-1] + 0.05
-    np.testing.assert_array_equal(best, climb(name, 1, generations))
-    assert not np.array_equal(best, climb(name, 2, generations))
+    again = climb(name, 1, 20)
+    np.testing.assert_array_equal(climb(name, 1, 20), again)
+    assert not np.array_equal(climb(name, 2, 20), again)
 
 
 def test_adam_takes_fewer_chains_rather_than_too_few_steps():

@@ -19,7 +19,7 @@ from t2i.errors import UserError
 
 FORMAT = 1
 # May be other ones when a search goes on.
-FREE = ("versions", "checkpoint", "target", "minutes", "plateau", "top_k", "held_out")
+FREE = ("versions", "checkpoint", "target", "minutes", "plateau", "top_k")
 
 
 def pack(point: np.ndarray) -> str:
