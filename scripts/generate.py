@@ -41,9 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
     if out.suffix.lower() != ".png":
         raise UserError(f"--out {out}: give a name that ends in .png")
     model = load(options, prompts)
-    stream = model.stream(
-        prompts, options.count, options.seed, options.truncation, options.noise, batch=16 if options.batch is None else options.batch
-    )  # fmt: skip
+    batch = 16 if options.batch is None else options.batch
+    stream = model.stream(prompts, options.count, options.seed, options.truncation, options.noise, batch=batch)
     total = len(prompts) * options.count
     pictures: list[torch.Tensor] = []
     try:
