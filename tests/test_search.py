@@ -246,8 +246,13 @@ def test_clip_is_the_mean_over_fixed_views():
     assert not torch.allclose(score(images), plain)
     assert not torch.allclose(score(images), clip_similarity([clip], PROMPT, views=4, seed=2)(images))
     for look in goals.draw_views(5, 0):
-        seen = look(images, 32)
-        assert seen.abs().max() <= 1
+        assert look(images, 32).abs().max() <= 1
+    # Half white, half black: a mirrored view has them the other way round, unless the prompt has sides.
+    half = torch.ones(1, 3, 16, 16)
+    half[..., :8] = -1
+    for mirror, sides in ((True, 2), (False, 1)):
+        seen = [look(half, 16) for look in goals.draw_views(12, 0, mirror)]
+        assert len({bool(x[..., 0].mean() < x[..., -1].mean()) for x in seen}) == sides
 
 
 def test_discriminator_judges_pictures_one_by_one(model):

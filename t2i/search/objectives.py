@@ -4,6 +4,7 @@ Any such function will do. All that is random in them is drawn once, so that eve
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,8 +20,8 @@ from t2i.sampling import Model
 
 Objective = Callable[[Tensor], Tensor]
 TERMS = ("clip", "d", "typical")
-CROP = 0.75  # the least side of a view, as a share of the picture's
-LIGHT = 0.15  # the most by which brightness, contrast and saturation of a view change
+CROP = 0.9  # the least side of a view, as a share of the picture's: what training showed its encoder too
+LIGHT = 0.1  # the most by which brightness, contrast and saturation of a view change
 
 
 @dataclass
@@ -44,9 +45,10 @@ def clip_similarity(clips: list[Clip], prompt: str, views: int = 1, seed: int = 
     """The mean cosine of a picture's features and the prompt's, over fixed views and over encoders.
 
     The first view is the picture as it is, every other a crop, perhaps mirrored, in another light (FuseDream's
-    augmentation, 2112.01573): what only fools the encoder seldom survives it.
+    augmentation, 2112.01573): what only fools the encoder seldom survives it. A prompt that says left or right is
+    not mirrored.
     """
-    looks = draw_views(views, seed)
+    looks = draw_views(views, seed, mirror=not re.search(r"\b(left|right)", prompt.lower()))
     sentences = [clip.text([prompt]).sentence[0] for clip in clips]
 
     def score(images: Tensor) -> Tensor:
@@ -60,7 +62,7 @@ def clip_similarity(clips: list[Clip], prompt: str, views: int = 1, seed: int = 
     return score
 
 
-def draw_views(views: int, seed: int) -> list[Callable[[Tensor, int], Tensor]]:
+def draw_views(views: int, seed: int, mirror: bool = True) -> list[Callable[[Tensor, int], Tensor]]:
     """Functions from pictures [n, 3, H, W] and a size to [n, 3, size, size] views of them."""
     rng = Rng(seed)
     looks: list[Callable[[Tensor, int], Tensor]] = [lambda images, size: images]
@@ -71,7 +73,7 @@ def draw_views(views: int, seed: int) -> list[Callable[[Tensor, int], Tensor]]:
             side = CROP + (1 - CROP) * u[0]
             place = images.new_tensor([[(1 - side) * u[1], (1 - side) * u[2]]])
             x = resample(images, size, images.new_tensor([side]), place)
-            x = x.flip(3) if u[3] < 0.5 else x
+            x = x.flip(3) if mirror and u[3] < 0.5 else x
             brightness, contrast, saturation = (LIGHT * (2 * v - 1) for v in u[4:])
             x = x + brightness
             x = torch.lerp(x.mean((1, 2, 3), keepdim=True), x, 1 + contrast)
