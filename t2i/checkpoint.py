@@ -1,6 +1,6 @@
 """Checkpoints: a model folder anyone may load, and beside it the state that training continues from.
 
-runs/<name>/checkpoints/<step>/ holds generator.safetensors + model.json (see t2i/sampling.py) and state.pt. It is
+runs/<name>/checkpoints/<step>/ holds a model folder (see t2i/sampling.py) and state.pt. It is
 written under another name and renamed when complete, so that a kill or a full disk leaves the previous one intact.
 """
 
@@ -34,7 +34,10 @@ def save(run: Run, run_folder: Path) -> Path:
     try:
         partial.mkdir(parents=True)
         kimg = run.images / 1000
-        save_model(partial, run.G_ema.state_dict(), run.config, run.text_encoder.dim, kimg)
+        save_model(
+            partial, run.G_ema.state_dict(), run.config, run.text_encoder.dim, kimg,
+            discriminator_state=run.D.state_dict(),
+        )  # fmt: skip
         with open(partial / "state.pt", "wb") as file:
             torch.save(state(run), file)
         for path in partial.iterdir():

@@ -13,10 +13,11 @@ def rank() -> int:
     return 0 if _alone() else dist.get_rank()
 
 
+def world() -> int:
+    return 1 if _alone() else dist.get_world_size()
 def rows(count: int, device: torch.device | None = None) -> Tensor:
     """[count] int64: where this process's rows stand in the global batch, which the loader deals out in turn."""
-    world = 1 if _alone() else dist.get_world_size()
-    return torch.arange(count, device=device) * world + rank()
+    return torch.arange(count, device=device) * world() + rank()
 
 
 class _Gather(torch.autograd.Function):
@@ -57,7 +58,19 @@ def mean_where(x: Tensor, chosen: Tensor) -> Tensor:
     """The mean of x [B] over the rows, of any process, that are chosen [B] bool; 0 if none is. Differentiable, and
     exact once averaged over processes: each divides by the same number of rows."""
     count = mean(chosen.sum(dtype=x.dtype))
-    return x.masked_fill(~chosen, 0).sum() / count.clamp(min=1 / (1 if _alone() else dist.get_world_size()))
+    return x.masked_fill(~chosen, 0).sum() / count.clamp(min=1 / world())
+def total(x: Tensor) -> Tensor:
+    """The sum of a tensor over processes. Not differentiable."""
+    if not _alone():
+        dist.all_reduce(x)
+    return x
+
+
+def broadcast(x: Tensor) -> Tensor:
+    """The first process's tensor, on all."""
+    if not _alone():
+        dist.broadcast(x, 0)
+    return x
 
 
 def average_gradients(parameters: list[torch.nn.Parameter]) -> None:

@@ -1,14 +1,14 @@
 """From a trained model to pictures: model folders, the model that answers prompts, grids.
 
-A model folder holds generator.safetensors (the averaged generator's weights) and model.json (what they are of).
-Neither executes anything when it is loaded.
+A model folder holds generator.safetensors (the averaged generator's weights), model.json (what they are of) and
+perhaps discriminator.safetensors, whose logit the search reads. None executes anything when it is loaded.
 """
 
 import json
 import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +29,7 @@ from t2i.errors import UserError, closest
 from t2i.rng import SampleRng
 
 FORMAT = 1  # of model.json; rises when older code could no longer read a new folder
-WEIGHTS, DESCRIPTION = "generator.safetensors", "model.json"
+WEIGHTS, CRITIC, DESCRIPTION = "generator.safetensors", "discriminator.safetensors", "model.json"
 AGAIN = "copy or make it again"
 RUNS, SHIPPED = Path("runs"), Path(__file__).parent / "assets" / "scenes-stylegan2"
 
@@ -129,6 +129,7 @@ def save_model(
     text_dim: int,
     kimg: float,
     dtype: torch.dtype | None = None,
+    discriminator_state: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Writes a model folder. dtype=torch.float16 halves it, for shipping; None keeps each tensor's own type.
 
@@ -136,13 +137,11 @@ def save_model(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    state = {}
-    for name, value in generator_state.items():
-        stored = value.detach().to("cpu", dtype if value.is_floating_point() else None)
-        if not torch.isfinite(stored).all():
-            raise UserError(f"{folder}: weight {name} is not finite{f' as {dtype}' if dtype else ''}; nothing written")
-        state[name] = stored.clone(memory_format=torch.contiguous_format)  # two names may share one storage
-    (folder / WEIGHTS).write_bytes(safetensors.torch.save(state))
+    files = {WEIGHTS: _storable(generator_state, dtype, folder)}
+    if discriminator_state is not None:
+        files[CRITIC] = _storable(discriminator_state, dtype, folder)
+    for file, state in files.items():
+        (folder / file).write_bytes(safetensors.torch.save(state))
     description = {
         "format": FORMAT,
         "version": t2i.__version__,
@@ -151,6 +150,17 @@ def save_model(
         "config": asdict(config),
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def _storable(state: Mapping[str, Tensor], dtype: torch.dtype | None, folder: Path) -> dict[str, Tensor]:
+    """Weights as safetensors takes them."""
+    stored = {}
+    for name, value in state.items():
+        kept = value.detach().to("cpu", dtype if value.is_floating_point() else None)
+        if not torch.isfinite(kept).all():
+            raise UserError(f"{folder}: weight {name} is not finite{f' as {dtype}' if dtype else ''}; nothing written")
+        stored[name] = kept.clone(memory_format=torch.contiguous_format)  # two names may share one storage
+    return stored
 
 
 def load_model(path: str | Path | None = None, device: str | torch.device = "cpu") -> Model:
@@ -177,16 +187,29 @@ def load_model(path: str | Path | None = None, device: str | torch.device = "cpu
             f"has {text_encoder.dim}; put the encoder it was trained with there"
         )
     generator = nets.Generator(config.model, text_dim)
-    try:
-        generator.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{folder / WEIGHTS}: cannot be read ({_line(error)}); {AGAIN}") from None
-    except RuntimeError as error:
-        raise UserError(
-            f"{folder / WEIGHTS}: does not fit the config in {DESCRIPTION} ({_line(error)}); {AGAIN}"
-        ) from None
+    _load_weights(generator, folder / WEIGHTS)
     generator = generator.eval().requires_grad_(False).to(device)
     return Model(generator, text_encoder, config, kimg, folder, device)
+
+
+def load_discriminator(model: Model) -> Any:
+    """The discriminator that a model was trained against, for pictures one by one; None where its folder has none."""
+    if not (model.path / CRITIC).is_file():
+        return None
+    # A group of one: what a picture is worth must not depend on which others are judged beside it.
+    settings = replace(model.config.model, mbstd_group=1)
+    critic = backbone(settings.name).Discriminator(settings, model.text_encoder.dim)
+    _load_weights(critic, model.path / CRITIC)
+    return critic.eval().requires_grad_(False).to(model.device)
+
+
+def _load_weights(network: torch.nn.Module, file: Path) -> None:
+    try:
+        network.load_state_dict(safetensors.torch.load_file(file))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file}: cannot be read ({_line(error)}); {AGAIN}") from None
+    except RuntimeError as error:
+        raise UserError(f"{file}: does not fit the config in {DESCRIPTION} ({_line(error)}); {AGAIN}") from None
 
 
 def find_model(path: str | Path | None = None) -> Path:

@@ -79,7 +79,9 @@ def test_a_run_leaves_everything_it_promises(arguments, monkeypatch):
     assert "G/path_length" in lines[2]
     kept = checkpoint.folders(folder)
     assert [p.name for p in kept] == ["000000006", "000000008"]
-    assert {p.name for p in kept[-1].iterdir()} == {"generator.safetensors", "model.json", "state.pt"}
+    assert {p.name for p in kept[-1].iterdir()} == {
+        "generator.safetensors", "discriminator.safetensors", "model.json", "state.pt"
+    }  # fmt: skip
     snapshots = sorted((folder / "snapshots").glob("*.png"))
     assert [p.stem for p in snapshots] == ["0000000016", "0000000032"]
     with Image.open(snapshots[0]) as picture:

@@ -1,0 +1,139 @@
+"""What pictures are searched for: functions from pictures [n, 3, H, W] in [-1, 1] to scores [n], higher is better.
+
+Any such function will do. All that is random in them is drawn once, so that every candidate is judged alike.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from t2i.encoders.clip import Clip, load_clip, resample
+from t2i.errors import UserError, closest
+from t2i.interfaces import Text
+from t2i.rng import Rng
+from t2i.sampling import Model
+
+Objective = Callable[[Tensor], Tensor]
+TERMS = ("clip", "d", "typical")
+CROP = 0.9  # the least side of a view, as a share of the picture's: what training showed its encoder too
+LIGHT = 0.1  # the most by which brightness, contrast and saturation of a view change
+
+
+@dataclass
+class Objectives:
+    """One column a name in `parts`, each a weighted sum of terms."""
+
+    terms: dict[str, Objective]
+    parts: list[dict[str, float]] = field(default_factory=list)  # [{term: weight}]; several for NSGA-II
+
+    def __post_init__(self):
+        self.parts = self.parts or [dict.fromkeys(self.terms, 1.0)]
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures → terms [n, terms] unweighted, objectives [n, parts]; both float32."""
+        terms = {name: term(images).float() for name, term in self.terms.items()}
+        parts = [sum(w * terms[name] for name, w in part.items()) for part in self.parts]
+        return torch.stack(list(terms.values()), 1), torch.stack(parts, 1)  # type: ignore[arg-type]
+
+
+def clip_similarity(clips: list[Clip], prompt: str, views: int = 1, seed: int = 0) -> Objective:
+    """The mean cosine of a picture's features and the prompt's, over fixed views and over encoders.
+
+    The first view is the picture as it is, every other a crop, perhaps mirrored, in another light (FuseDream's
+    augmentation, 2112.01573): what only fools the encoder seldom survives it. A prompt that says left or right is
+    not mirrored.
+    """
+    looks = draw_views(views, seed, mirror=not re.search(r"\b(left|right)", prompt.lower()))
+    sentences = [clip.text([prompt]).sentence[0] for clip in clips]
+
+    def score(images: Tensor) -> Tensor:
+        total = torch.zeros(len(images), device=images.device)
+        for look in looks:
+            seen = look(images, max(clip.size for clip in clips))
+            for clip, sentence in zip(clips, sentences):
+                total = total + clip.image_features(seen) @ sentence
+        return total / (len(looks) * len(clips))
+
+    return score
+
+
+def draw_views(views: int, seed: int, mirror: bool = True) -> list[Callable[[Tensor, int], Tensor]]:
+    """Functions from pictures [n, 3, H, W] and a size to [n, 3, size, size] views of them."""
+    rng = Rng(seed)
+    looks: list[Callable[[Tensor, int], Tensor]] = [lambda images, size: images]
+    for _ in range(views - 1):
+        u = [rng.uniform() for _ in range(7)]
+
+        def look(images: Tensor, size: int, u: list[float] = u) -> Tensor:
+            side = CROP + (1 - CROP) * u[0]
+            place = images.new_tensor([[(1 - side) * u[1], (1 - side) * u[2]]])
+            x = resample(images, size, images.new_tensor([side]), place)
+            x = x.flip(3) if mirror and u[3] < 0.5 else x
+            brightness, contrast, saturation = (LIGHT * (2 * v - 1) for v in u[4:])
+            x = x + brightness
+            x = torch.lerp(x.mean((1, 2, 3), keepdim=True), x, 1 + contrast)
+            return torch.lerp(x.mean(1, keepdim=True), x, 1 + saturation).clamp(-1, 1)
+
+        looks.append(look)
+    return looks
+
+
+def discriminator_logit(critic: Any, text: Text) -> Objective:
+    """How real the discriminator takes a picture of this prompt (text of one row) to be."""
+    return lambda images: critic(images, text[[0] * len(images)]).logit
+
+
+def typicality(clip: Clip, plain: Tensor) -> Objective:
+    """The cosine of a picture's features and the mean features of plain samples [n, 3, H, W] of the prompt."""
+    with torch.no_grad():
+        centre = torch.nn.functional.normalize(clip.image_features(plain).mean(0), dim=0)
+    return lambda images: clip.image_features(images) @ centre
+
+
+def parse(given: str) -> list[dict[str, float]]:
+    """'clip+0.1*d,typical' → [{'clip': 1, 'd': 0.1}, {'typical': 1}]."""
+    parts = []
+    for words in given.split(","):
+        part = {}
+        for word in words.split("+"):
+            number, _, name = word.rpartition("*")
+            name = name.strip()
+            if name not in TERMS:
+                raise UserError(f"--objective {given}: {name!r} is no term; {closest(name, TERMS)}")
+            try:
+                part[name] = float(number) if number else 1.0
+            except ValueError:
+                raise UserError(f"--objective {given}: weight {number!r} is no number; write 0.1*{name}") from None
+            if not math.isfinite(part[name]) or part[name] == 0:
+                raise UserError(f"--objective {given}: weight {number}; a number other than 0")
+        parts.append(part)
+    return parts
+
+
+def encoders(names: str, device: torch.device, option: str) -> list[Clip]:
+    """The CLIPs of a comma-separated list; UserError with the option that names others."""
+    try:
+        return [load_clip(name, device) for name in names.split(",")]
+    except UserError as error:
+        raise UserError(f"{option} {names}: {error}; or name another CLIP with {option}") from None
+
+
+def build(
+    parts: list[dict[str, float]], model: Model, prompt: str, clips: list[Clip], critic: Any, views: int,
+    plain: Tensor, seed: int,
+) -> Objectives:  # fmt: skip
+    """The named terms for one prompt. plain [n, 3, H, W]: pictures of it, for `typical`; seed: of the views."""
+    terms: dict[str, Objective] = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        if name == "clip":
+            terms[name] = clip_similarity(clips, prompt, views, seed)
+        elif name == "typical":
+            terms[name] = typicality(clips[0], plain)
+        else:
+            terms[name] = discriminator_logit(critic, model.text_encoder([prompt]))
+    return Objectives(terms, parts)
