@@ -95,16 +95,15 @@ def train_step(batches: list[Batch], run: Run) -> dict[str, Tensor]:
 
 
 def generate(run: Run, text: Text, rng: Rng, track: bool = False) -> Tensor:
-    """Fakes [B, 3, H, W] for captions, with style mixing (1812.04948, section 3.1): one cutoff a batch."""
+    """Fakes [B, 3, H, W] for captions, with style mixing (1812.04948, section 3.1): one cutoff a batch.
+
+    track: the generator's running means (w_avg, towards which truncation draws) take the batch in.
+    """
     G, mix = run.G, None
     z = rng.randn(len(text), G.latent_dim)
     if rng.uniform() < run.config.train.style_mixing:
         mix = (rng.randn(len(text), G.latent_dim), 1 + int(rng.uniform() * (G.num_ws - 1)))
-    if track:  # the average w, towards which truncation draws
-        with torch.no_grad():
-            w = parallel.mean(G.mapping(z, text)[:, 0].float().mean(0))
-            G.mapping.w_avg.lerp_(w, 1 - G.w_avg_beta)
-    return G(z, text, noise=rng, mix=mix)
+    return G(z, text, noise=rng, mix=mix, track=parallel.gather if track else None)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from t2i import config
 from t2i.interfaces import Judgement, Text
 from t2i.nets import ops
-from t2i.nets.layers import GAIN, Conv2d, FullyConnected, Mapping, minibatch_stddev
+from t2i.nets.layers import GAIN, Conv2d, FullyConnected, Mapping, Track, minibatch_stddev
 
 COLOURS = 3
 
@@ -214,7 +214,7 @@ class Synthesis(nn.Module):
 class Generator(nn.Module):
     """Latent and caption → picture. g_text "mapping" joins the sentence to z; "lafite" gives it to every layer."""
 
-    w_avg_beta = 0.995  # decay of the running mean of w, for the training step
+    w_avg_beta = 0.995  # decay of the running mean of w
 
     def __init__(self, model: config.Model, text_dim: int):
         super().__init__()
@@ -242,13 +242,17 @@ class Generator(nn.Module):
         truncation: float = 1.0,
         noise: Any = "random",
         mix: tuple[Tensor, int] | None = None,
+        track: Track | None = None,
     ) -> Tensor:
         """z [B, latent_dim] → picture [B, 3, H, W], nominally in [-1, 1], not clamped.
 
         truncation: 1 = none, 0 = every w is w_avg. noise: see Synthesis. mix (z2, cutoff): the ws from `cutoff` on
-        come from z2 (style mixing).
+        come from z2 (style mixing). track: the running mean of w takes this batch in; it is given a process's rows
+        and returns those of all.
         """
         ws = self.mapping(z, text, truncation)
+        if track is not None:
+            self.mapping.follow(ws[:, 0], track, self.w_avg_beta)
         if mix is not None:
             z2, cutoff = mix
             ws = torch.cat([ws[:, :cutoff], self.mapping(z2, text, truncation)[:, cutoff:]], 1)
