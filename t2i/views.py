@@ -11,6 +11,7 @@ from torch import Tensor
 
 from t2i.augment import augment
 from t2i.interfaces import Batch, Judgement, Text
+from t2i.nets import ops
 from t2i.parallel import gather
 from t2i.rng import Rng
 
@@ -26,6 +27,7 @@ class Views:
         self.real = batch.image  # [B, 3, H, W] in [-1, 1]
 
     def _judge(self, image: Tensor) -> Judgement:
+        image = blur(image, blur_sigma(self.run))
         if self.run.ada_p > 0:
             image = augment(image, self.run.ada_p, self.rng, self.run.config.ada.ops)
         return self.run.D(image, self.text)
@@ -60,3 +62,21 @@ class Views:
         caption = torch.tensor([int.from_bytes(d) for d in digests], device=self.real.device)
         key = torch.stack([self.batch.image_id, caption], dim=1)  # [B, 2]
         return (key[:, None] == gather(key)[None]).any(2)
+
+
+def blur_sigma(run: Run) -> float:
+    """σ, in pixels, of the blur over all that the discriminator sees; falls to 0 with the pictures seen."""
+    train, model = run.config.train, run.config.model
+    sigma = train.d_blur
+    if sigma is None:
+        sigma = 10.0 if (model.name, model.stylegan3) == ("stylegan3", "r") else 0.0
+    return sigma and sigma * max(1 - run.images / (1000 * train.d_blur_kimg), 0.0)
+
+
+def blur(image: Tensor, sigma: float) -> Tensor:
+    """image [B, C, H, W] convolved with 2^-(x/σ)² for |x| ≤ ⌊3σ⌋ (2106.12423, appendix D.1), zeros outside of it."""
+    reach = int(3 * sigma)
+    if reach == 0:
+        return image
+    f = torch.arange(-reach, reach + 1, device=image.device).div(sigma).square().neg().exp2()
+    return ops.filter2d(image, f / f.sum())
