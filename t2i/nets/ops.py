@@ -266,6 +266,11 @@ def stylegan3_modulated_conv2d(
     cancels in it, and is left out. bias [O] is added.
     """
     bias = None if bias is None else bias[None, :, None, None]
-    return modulated_conv2d(
+    # On a CPU the gradient of 3×3 weights takes up to four times as long in channels_last, which all else is faster in.
+    detour = x.device.type == "cpu" and w.shape[-1] > 1 and not x.is_contiguous()
+    if detour:
+        x, w = x.contiguous(), w.contiguous()
+    x = modulated_conv2d(
         x, w, styles, bias, padding=padding, demodulate=demodulate, gain=1.0 if input_gain is None else input_gain
     )
+    return x.contiguous(memory_format=torch.channels_last) if detour else x
