@@ -32,6 +32,16 @@ class Encoders:
 
 
 @dataclass
+class Attention:
+    """Resolutions (of StyleGAN3: sampling rates) at which networks attend; none = no attention and no cost."""
+
+    g_self: list[int] = field(default_factory=list)  # the generator's places to each other
+    d_self: list[int] = field(default_factory=list)  # the discriminator's
+    words: list[int] = field(default_factory=list)  # the generator's places to the words of the caption
+    kind: str = "cross"  # how words enter: cross (GigaGAN's residual) or modulation (XMC-GAN's)
+
+
+@dataclass
 class Model:
     name: str = "stylegan2"  # a file of t2i/nets
     resolution: int = 64  # power of two, 16 to 1024
@@ -52,6 +62,7 @@ class Model:
     noise: bool = True  # StyleGAN2's noise inputs; false suits pictures of flat colours, where noise can only hurt
     mbstd_group: int = 4  # pictures compared by minibatch stddev; must divide the batch of one process
     conv_clamp: float | None = None  # clamps activations at this value (256 for fp16; StyleGAN3 always has 256)
+    attention: Attention = field(default_factory=Attention)
 
 
 @dataclass
@@ -157,6 +168,7 @@ def _problems(c: Config) -> list[str]:
     one_of("model.d_architecture", m.d_architecture, "skip", "resnet", "orig")
     one_of("model.stylegan3", m.stylegan3, "t", "r")
     check(m.stylegan3_layers >= 4, "model.stylegan3_layers", m.stylegan3_layers, "4 or more")
+    one_of("model.attention.kind", m.attention.kind, "cross", "modulation")
     one_of("model.g_text", m.g_text, "lafite", "mapping")
     one_of("model.d_text", m.d_text, "lafite", "projection")
     one_of("train.precision", t.precision, "fp32", "bf16", "fp16")

@@ -176,7 +176,7 @@ def load_model(path: str | Path | None = None, device: str | torch.device = "cpu
             f"{folder}: trained with a text encoder of width {text_dim}, but encoders.text={config.encoders.text} "
             f"has {text_encoder.dim}; put the encoder it was trained with there"
         )
-    generator = nets.Generator(config.model, text_dim)
+    generator = nets.Generator(config.model, text_dim, text_encoder.word_dim)
     try:
         generator.load_state_dict(safetensors.torch.load_file(folder / WEIGHTS))
     except (SafetensorError, OSError) as error:

@@ -90,7 +90,7 @@ def build(settings: Config, accelerator: Accelerator) -> Run:
     nets = backbone(settings.model.name)
     torch.manual_seed(settings.seed)  # the same first weights on every process
     layout = torch.channels_last if settings.train.channels_last else torch.contiguous_format
-    G = nets.Generator(settings.model, text_encoder.dim).to(device, memory_format=layout)
+    G = nets.Generator(settings.model, text_encoder.dim, text_encoder.word_dim).to(device, memory_format=layout)
     D = nets.Discriminator(settings.model, text_encoder.dim).to(device, memory_format=layout)
     fused = device.type in ("cuda", "cpu")
 

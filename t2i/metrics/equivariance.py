@@ -131,7 +131,7 @@ def transformed_input(generator: Any, matrix: Tensor) -> Iterator[None]:
         else:
             theta = matrix[:2].to(into).clone()
             theta[:, 2] *= 2  # a picture is 2 wide in grid_sample's coordinates
-            grid = F.affine_grid(theta[None], (1, *before.shape), align_corners=False)
+            grid = F.affine_grid(theta[None], [1, *before.shape], align_corners=False)
             into.copy_(F.grid_sample(before[None], grid, padding_mode="border", align_corners=False)[0])
     try:
         yield

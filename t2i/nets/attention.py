@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from t2i import config
 from t2i.errors import UserError
 from t2i.interfaces import Text
 from t2i.nets.layers import FullyConnected
@@ -49,8 +50,8 @@ class _Attention(torch.autograd.Function):
             return _fused(q, k, v, mask, scale)
         # A graph of its own, that the first backward goes through: with what the kernel itself keeps for it.
         with torch.enable_grad():
-            ctx.inner = [x.detach().requires_grad_() for x in (q, k, v)]
-            ctx.result = _fused(*ctx.inner, mask, scale)
+            q, k, v = ctx.inner = [x.detach().requires_grad_() for x in (q, k, v)]
+            ctx.result = _fused(q, k, v, mask, scale)
         return ctx.result.detach()
 
     @staticmethod
@@ -193,8 +194,44 @@ def add(x: Tensor, y: Tensor, out: FullyConnected, gate: Tensor) -> Tensor:
 WORDS = {"cross": CrossAttention, "modulation": AttentionalModulation}
 
 
+class Attend(nn.Module):
+    """What a place of a generator's map sees of all others, and then of the words."""
+
+    def __init__(self, width: int, w_dim: int, word_dim: int, among: bool, words: str | None):
+        """among: self-attention. words: a key of WORDS, or None."""
+        super().__init__()
+        self.among = SelfAttention(width) if among else None
+        self.words = WORDS[words](width, word_dim, w_dim) if words else None
+
+    def forward(self, x: Tensor, text: Text | Tensor | None, w: Tensor) -> Tensor:
+        """x [B, C, H, W], w [B, w_dim] → [B, C, H, W]. Raises TypeError where it needs words and `text` has none."""
+        if self.among is not None:
+            x = self.among(x)
+        if self.words is not None:
+            if not isinstance(text, Text):
+                raise TypeError("attention to words needs a Text")
+            x = self.words(x, text, w)
+        return x
+
+
+def attends(options: config.Attention, widths: dict[int, int], w_dim: int, word_dim: int) -> dict[int, Attend]:
+    """The chosen resolutions of a generator → their Attend; widths: the channels at every resolution it has.
+
+    Raises UserError for others, and where words are wanted of a text encoder that has none.
+    """
+    for field, chosen in (("g_self", options.g_self), ("words", options.words)):
+        check(field, chosen, list(widths))
+    if options.words and not word_dim:
+        raise UserError(f"model.attention.words={options.words}: the text encoder gives no words; choose another")
+    return {
+        r: Attend(n, w_dim, word_dim, r in options.g_self, options.kind if r in options.words else None)
+        for r, n in widths.items()
+        if r in [*options.g_self, *options.words]
+    }
+
+
 def check(field: str, chosen: list[int], known: list[int]) -> None:
     """Refuses resolutions that a network does not have."""
     for r in chosen:
         if r not in known:
-            raise UserError(f"{field}={r}: this network has {', '.join(map(str, known))}")
+            raise UserError(f"model.attention.{field}={chosen}: here it can be of {', '.join(map(str, sorted(known)))}")

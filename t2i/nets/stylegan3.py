@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from t2i import config
 from t2i.interfaces import Text
 from t2i.nets import ops
+from t2i.nets.attention import Attend, attends
 from t2i.nets.filtered import design_lowpass_filter, filtered_lrelu
 from t2i.nets.layers import FullyConnected, Mapping, Track
 from t2i.nets.stylegan2 import COLOURS, Discriminator, Styled
@@ -145,6 +146,7 @@ class SynthesisLayer(Styled):
         total = (out.size - 1) * self.down + 1 - (into.size + kernel - 1) * self.up + up_taps + down_taps - 2
         low = (total + self.up) // 2  # samples keep their places in the picture: appendix C.3
         self.padding = (low, total - low, low, total - low)
+        self.attend: Attend | None = None  # behind the layer
 
     def forward(self, x: Tensor, w: Tensor, text: Tensor | None, track: Track | None = None) -> Tensor:
         if track is not None:
@@ -192,6 +194,7 @@ class Synthesis(nn.Module):
     ):
         super().__init__()
         self.output_scale, self.num_ws = output_scale, len(rates) + 1
+        self.w_dim, self.critical = w_dim, critical
         self.input = SynthesisInput(w_dim, rates[0])
         self.names = []
         into = rates[0]
@@ -204,6 +207,14 @@ class Synthesis(nn.Module):
             setattr(self, self.names[-1], layer)
             into = out
 
+    def add_attention(self, options: config.Attention, word_dim: int) -> None:
+        """At a sampling rate means behind its last layer, but for those of the picture's own sharpness."""
+        layers = [getattr(self, name) for name in self.names[: -1 - self.critical]]
+        last = {layer.out.rate: layer for layer in layers}
+        widths = {r: layer.out.channels for r, layer in last.items()}
+        for r, attend in attends(options, widths, self.w_dim, word_dim).items():
+            last[r].attend = attend
+
     def forward(
         self, ws: Tensor, text: Text | Tensor | None = None, noise: Any = None, track: Track | None = None
     ) -> Tensor:
@@ -211,12 +222,16 @@ class Synthesis(nn.Module):
 
         Vectors are taken as they are. Sentences, of unit length, are first scaled to components of unit variance.
         """
+        caption = text
         if isinstance(text, Text):
             text = text.sentence * math.sqrt(text.sentence.shape[1])
         w, *rest = ws.unbind(1)
         x = self.input(w)
         for name, w in zip(self.names, rest, strict=True):
-            x = getattr(self, name)(x, w, text, track)
+            layer = getattr(self, name)
+            x = layer(x, w, text, track)
+            if layer.attend is not None:
+                x = layer.attend(x, caption, w)
         return x.to(ws.dtype) * self.output_scale
 
 
@@ -225,7 +240,8 @@ class Generator(nn.Module):
 
     w_avg_beta = 0.998  # decay of the running mean of w
 
-    def __init__(self, model: config.Model, text_dim: int):
+    def __init__(self, model: config.Model, text_dim: int, word_dim: int = 0):
+        """text_dim, word_dim: channels of Text.sentence and Text.words; the latter for model.attention.words."""
         super().__init__()
         lafite, r = model.g_text == "lafite", model.stylegan3 == "r"
         wide = model.width * (2 if r else 1)  # 1×1 convolutions afford twice the channels
@@ -245,6 +261,7 @@ class Generator(nn.Module):
         self.num_ws = self.synthesis.num_ws
         c_dim = 0 if lafite else text_dim
         self.mapping = Mapping(model.latent_dim, c_dim, model.style_dim, self.num_ws, model.mapping_layers)
+        self.synthesis.add_attention(model.attention, word_dim)  # last: all other weights start as they do without
 
     def forward(
         self,
