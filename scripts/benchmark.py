@@ -215,12 +215,12 @@ def networks(settings: Config, a: argparse.Namespace, device: torch.device, prec
     text = text_encoder([CAPTIONS[i % 2] for i in range(batch)])
     layout = torch.channels_last if settings.train.channels_last else torch.contiguous_format
     torch.manual_seed(0)
-    G = nets.Generator(settings.model, text_encoder.dim).to(device, memory_format=layout)
+    G = nets.Generator(settings.model, text_encoder.dim, text_encoder.word_dim).to(device, memory_format=layout)
     D = nets.Discriminator(settings.model, text_encoder.dim).to(device, memory_format=layout)
     rng = Rng(0, device=device)
     z = rng.randn(batch, G.latent_dim)
     image = rng.randn(batch, 3, resolution, resolution)
-    run = SimpleNamespace(G=G, D=D, config=settings, ada_p=0.0, path_mean=torch.zeros((), device=device))
+    run = SimpleNamespace(G=G, D=D, config=settings, ada_p=0.0, images=0, path_mean=torch.zeros((), device=device))
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.bfloat16)
     autocast = torch.autocast(device.type, dtype, enabled=precision != "fp32")
 

@@ -90,9 +90,8 @@ def _wordless(sentence: Tensor) -> Text:
 
 def reads_words(run: Run) -> bool:
     """Whether a network or a loss looks at Text.words and not at the sentence alone."""
-    # A backbone that does not say is taken to read them.
-    networks = any(getattr(network, "reads_words", True) for network in (run.G, run.D))
-    return networks or any(term.name == "word_region" for term in [*run.d_losses, *run.g_losses])
+    compared = any(term.name == "word_region" for term in [*run.d_losses, *run.g_losses])
+    return compared or bool(run.config.model.attention.words)
 
 
 def check(run: Run, loader: Loader) -> None:

@@ -46,6 +46,16 @@ class Text:
 
 
 @dataclass
+class Attention:
+    """Resolutions (of StyleGAN3: sampling rates) at which networks attend; none = no attention and no cost."""
+
+    g_self: list[int] = field(default_factory=list)  # the generator's places to each other
+    d_self: list[int] = field(default_factory=list)  # the discriminator's
+    words: list[int] = field(default_factory=list)  # the generator's places to the words of the caption
+    kind: str = "cross"  # how words enter: cross (GigaGAN's residual) or modulation (XMC-GAN's)
+
+
+@dataclass
 class Model:
     name: str = "stylegan2"  # a file of t2i/nets
     resolution: int = 64  # power of two, 16 to 1024
@@ -62,9 +72,12 @@ class Model:
     g_text: str = "lafite"  # how text reaches the generator: lafite (per-layer MLPs) or mapping (joined to z)
     d_text: str = "lafite"  # how text reaches the discriminator: lafite (f(x) + <d(x), t>), lafite_published (<d(x), t>
     # summed over the batch, as in the published code) or projection (cmap)
+    stylegan3: str = "t"  # which StyleGAN3: t (equivariant to translation) or r (to rotation too; twice the channels)
+    stylegan3_layers: int = 14  # before toRGB
     noise: bool = True  # StyleGAN2's noise inputs; false suits pictures of flat colours, where noise can only hurt
     mbstd_group: int = 4  # pictures compared by minibatch stddev; must divide the batch of one process
-    conv_clamp: float | None = None  # clamps activations at this value (256 for fp16)
+    conv_clamp: float | None = None  # clamps activations at this value (256 for fp16; StyleGAN3 always has 256)
+    attention: Attention = field(default_factory=Attention)
 
 
 @dataclass
@@ -101,6 +114,10 @@ class Train:
     channels_last: bool = True
     style_mixing: float = 0.9  # probability that a batch mixes two latents
     ema_kimg: float = 10.0  # half-life of the averaged generator
+    # Blurs all that the discriminator sees by 2^-(x/σ)²; σ falls from d_blur pixels to 0 over d_blur_kimg. null: 10 for
+    # StyleGAN3-R, whose training otherwise collapses early, else 0.
+    d_blur: float | None = None
+    d_blur_kimg: float = 200.0  # published: 200 · batch / 32
     ema_ramp: float | None = 0.05  # half-life at most this share of the pictures seen so far; null = off
 
 
@@ -185,6 +202,9 @@ def _problems(c: Config) -> list[str]:
         check(getattr(m, name) > 0, f"model.{name}", getattr(m, name), "must be above 0")
     one_of("model.g_architecture", m.g_architecture, "skip", "resnet", "orig")
     one_of("model.d_architecture", m.d_architecture, "skip", "resnet", "orig")
+    one_of("model.stylegan3", m.stylegan3, "t", "r")
+    check(m.stylegan3_layers >= 4, "model.stylegan3_layers", m.stylegan3_layers, "4 or more")
+    one_of("model.attention.kind", m.attention.kind, "cross", "modulation")
     one_of("model.g_text", m.g_text, "lafite", "mapping")
     one_of("model.d_text", m.d_text, "lafite", "lafite_published", "projection")
     one_of("encoders.vgg_preprocessing", c.encoders.vgg_preprocessing, "torchvision", "caffe")
@@ -192,6 +212,8 @@ def _problems(c: Config) -> list[str]:
     one_of("train.precision", t.precision, "fp32", "bf16", "fp16")
     for name in ("kimg", "batch", "accumulate", "ema_kimg"):
         check(getattr(t, name) > 0, f"train.{name}", getattr(t, name), "must be above 0")
+    check(t.d_blur is None or t.d_blur >= 0, "train.d_blur", t.d_blur, "pixels, 0 or more; null: as published")
+    check(t.d_blur_kimg > 0, "train.d_blur_kimg", t.d_blur_kimg, "must be above 0; train.d_blur=0 turns it off")
     check(t.minutes >= 0, "train.minutes", t.minutes, "0 (no limit) or more")
     check(0 <= t.style_mixing <= 1, "train.style_mixing", t.style_mixing, "a probability, 0 to 1")
     check(

@@ -15,6 +15,8 @@ def rank() -> int:
 
 def world() -> int:
     return 1 if _alone() else dist.get_world_size()
+
+
 def rows(count: int, device: torch.device | None = None) -> Tensor:
     """[count] int64: where this process's rows stand in the global batch, which the loader deals out in turn."""
     return torch.arange(count, device=device) * world() + rank()
@@ -59,6 +61,8 @@ def mean_where(x: Tensor, chosen: Tensor) -> Tensor:
     exact once averaged over processes: each divides by the same number of rows."""
     count = mean(chosen.sum(dtype=x.dtype))
     return x.masked_fill(~chosen, 0).sum() / count.clamp(min=1 / world())
+
+
 def total(x: Tensor) -> Tensor:
     """The sum of a tensor over processes. Not differentiable."""
     if not _alone():

@@ -186,7 +186,7 @@ def load_model(path: str | Path | None = None, device: str | torch.device = "cpu
             f"{folder}: trained with a text encoder of width {text_dim}, but encoders.text={config.encoders.text} "
             f"has {text_encoder.dim}; put the encoder it was trained with there"
         )
-    generator = nets.Generator(config.model, text_dim)
+    generator = nets.Generator(config.model, text_dim, text_encoder.word_dim)
     _load_weights(generator, folder / WEIGHTS)
     generator = generator.eval().requires_grad_(False).to(device)
     return Model(generator, text_encoder, config, kimg, folder, device)

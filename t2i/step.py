@@ -110,13 +110,10 @@ def draw(run: Run, count: int, rng: Rng) -> Latent:
 
 
 def generate(run: Run, text: Text, latent: Latent, rng: Rng, track: bool = False) -> Tensor:
-    """Fakes [B, 3, H, W] for captions."""
-    G, (z, mix) = run.G, latent
-    if track:  # the average w, towards which truncation draws
-        with torch.no_grad():
-            w = parallel.mean(G.mapping(z, text)[:, 0].float().mean(0))
-            G.mapping.w_avg.lerp_(w, 1 - G.w_avg_beta)
-    return G(z, text, noise=rng, mix=mix)
+    """Fakes [B, 3, H, W] for captions. track: the generator's running means (w_avg, towards which truncation draws)
+    take the batch in."""
+    z, mix = latent
+    return run.G(z, text, noise=rng, mix=mix, track=parallel.gather if track else None)
 
 
 @contextmanager

@@ -93,13 +93,12 @@ def build(settings: Config, accelerator: Accelerator) -> Run:
     nets = backbone(settings.model.name)
     torch.manual_seed(settings.seed)  # the same first weights on every process
     layout = torch.channels_last if settings.train.channels_last else torch.contiguous_format
-    G = nets.Generator(settings.model, text_encoder.dim).to(device, memory_format=layout)
-    heads = {}  # built only where a loss asks for them
-    if any(t.name == "word_region" for t in [*d_losses, *g_losses]):
-        heads["word_dim"] = text_encoder([""]).words.shape[2]
-    D = nets.Discriminator(settings.model, text_encoder.dim, **heads).to(device, memory_format=layout)
+    G = nets.Generator(settings.model, text_encoder.dim, text_encoder.word_dim).to(device, memory_format=layout)
+    compared = any(t.name == "word_region" for t in [*d_losses, *g_losses])  # heads are built only where a loss asks
+    D = nets.Discriminator(settings.model, text_encoder.dim, text_encoder.word_dim if compared else 0)
     if learnt := losses.temperatures(d_losses):
-        D.temperatures = learnt.to(device)
+        D.temperatures = learnt
+    D = D.to(device, memory_format=layout)
     perturbed = settings.text.source == "image_nn"
     perturb = conditioning.Perturbation(text_encoder.dim).to(device) if perturbed else None
     fused = device.type in ("cuda", "cpu")

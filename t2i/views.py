@@ -16,6 +16,7 @@ from torch import Tensor
 from t2i.augment import augment
 from t2i.conditioning import condition, image_features
 from t2i.interfaces import Batch, Judgement, Text
+from t2i.nets import ops
 from t2i.parallel import gather, rows
 from t2i.rng import Rng
 
@@ -53,7 +54,8 @@ class Views:
     # --- the discriminator's
 
     def judge(self, image: Tensor, text: Text) -> Judgement:
-        """A pass of the discriminator, behind the augmentation."""
+        """A pass of the discriminator, behind blur and augmentation."""
+        image = blur(image, blur_sigma(self.run))
         if self.run.ada_p > 0:
             image = augment(image, self.run.ada_p, self.rng, self.run.config.ada.ops)
         return self.run.D(image, text)
@@ -191,3 +193,21 @@ class Views:
             gather(x.detach()) for x in (self.text.sentence, self.text.words, self.text.mask.byte())
         )
         return Text(sentence[first], words[first], mask[first].bool()), different.any(1)
+
+
+def blur_sigma(run: Run) -> float:
+    """σ, in pixels, of the blur over all that the discriminator sees; falls to 0 with the pictures seen."""
+    train, model = run.config.train, run.config.model
+    sigma = train.d_blur
+    if sigma is None:
+        sigma = 10.0 if (model.name, model.stylegan3) == ("stylegan3", "r") else 0.0
+    return sigma and sigma * max(1 - run.images / (1000 * train.d_blur_kimg), 0.0)
+
+
+def blur(image: Tensor, sigma: float) -> Tensor:
+    """image [B, C, H, W] convolved with 2^-(x/σ)² for |x| ≤ ⌊3σ⌋ (2106.12423, appendix D.1), zeros outside of it."""
+    reach = int(3 * sigma)
+    if reach == 0:
+        return image
+    f = torch.arange(-reach, reach + 1, device=image.device).div(sigma).square().neg().exp2()
+    return ops.filter2d(image, f / f.sum())

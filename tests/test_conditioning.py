@@ -138,7 +138,7 @@ def test_the_discriminator_teaches_the_perturbation_nothing(monkeypatch):
 
 def test_words_need_captions():
     run = run_of("text.source=image", losses=False)
-    run.G.reads_words = True
+    run.config.model.attention.words = [16]
     with pytest.raises(UserError, match=r"text\.source=image: .*word"):
         conditioning.check(run, SimpleNamespace(fields=set()))
 
@@ -187,7 +187,7 @@ def test_what_has_changed_is_computed(featured):
     batch = next(iter(loader))
     assert set(batch.extra) == {"clip_image"}
     assert condition(run, batch, run.rng(2, 0)).sentence.equal(run.text_encoder(batch.captions).sentence)
-    run.G.reads_words = True  # words are not stored
+    run.config.model.attention.words = [16]  # words are not stored
     loader = Loader(str(featured), 4, workers=0)
     conditioning.check(run, loader)
     assert set(next(iter(loader)).extra) == {"clip_image"}

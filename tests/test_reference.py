@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from t2i.nets import ops
+from t2i.nets import filtered, ops, stylegan3
 from t2i.nets.layers import Mapping
 from t2i.nets.stylegan2 import Critic, Synthesis, channels
 
@@ -45,9 +45,7 @@ def assert_close(ours, theirs, tolerance, name=""):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES, ids=[c["output"] for c in CASES])
 def test_op(case, dtype):
-    function = getattr(ops, case["op"], None)
-    if function is None:
-        pytest.skip(f"{case['op']} is not in t2i/nets/ops.py")
+    function = getattr(ops, case["op"], None) or getattr(filtered, case["op"])
     data = arrays("ops", dtype)
     known = inspect.signature(function).parameters
     renamed = {"input": "x", "filter": "f", "weight": "w", "bias": "b"}
@@ -152,9 +150,80 @@ def test_lafite_discriminator(name, dtype):
     assert_close((score + product.sum())[:, None], data["logits_published"], tolerance, "logits_published")
 
 
-OTHERS = [
-    n for n in NAMES if n != "ops" and not n.startswith(("stylegan2_generator", "stylegan2_discriminator", "lafite"))
-]
+def stylegan3_plan(o):
+    layers = {"layers": "num_layers", "critical": "num_critical", "margin": "margin_size", "colours": "img_channels"}
+    names = {n: n for n in ("first_cutoff", "first_stopband", "last_stopband_rel")} | layers
+    return stylegan3.plan(
+        o["img_resolution"], o["channel_base"], o["channel_max"], **{n: o[k] for n, k in names.items() if k in o}
+    )
+
+
+def stylegan3_synthesis(o):
+    return stylegan3.Synthesis(
+        o["w_dim"], stylegan3_plan(o), o.get("conv_kernel", 3), o.get("use_radial_filters", False),
+        o.get("num_critical", 2), o.get("conv_clamp", 256), o.get("output_scale", 0.25),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", [n for n in named("stylegan3_generator") if not n.endswith("_layers")])
+def test_stylegan3_generator(name, dtype):
+    data, tolerance, o = arrays(name, dtype), DTYPES[dtype], options(name)
+    synthesis = stylegan3_synthesis(o)
+    mapping = Mapping(o["z_dim"], o.get("c_dim", 0), o["w_dim"], synthesis.num_ws, o["mapping_num_layers"])
+    g = nn.ModuleDict({"synthesis": synthesis, "mapping": mapping}).to(dtype)
+    g.load_state_dict(parameters(data), strict=True)
+    z = data["z"].requires_grad_()
+    w = mapping(z, data["c"])
+    w_trunc = mapping(z, data["c"], truncation=0.6, cutoff=3)
+    image = synthesis(w)
+    (grad_z,) = torch.autograd.grad((image * data["probe"]).sum(), z)
+    ours = {"w": w, "w_trunc": w_trunc, "img": image, "grad_z": grad_z, "img_trunc": synthesis(w_trunc)}
+    for key, value in ours.items():
+        assert_close(value, data[key], tolerance, key)
+
+
+def assert_layers(synthesis, table):
+    """Names, sizes, rates, cutoffs and padding of every layer."""
+    assert synthesis.names == [row["name"] for row in table]
+    for row in table:
+        layer = getattr(synthesis, row["name"])
+        into, out = layer.into, layer.out
+        ours = {
+            "in_channels": into.channels, "out_channels": out.channels, "in_size": [into.size] * 2,
+            "out_size": [out.size] * 2, "up": layer.up, "down": layer.down, "up_factor": layer.up,
+            "down_factor": layer.down, "padding": list(layer.padding), "in_sampling_rate": into.rate,
+            "out_sampling_rate": out.rate, "in_cutoff": into.cutoff, "out_cutoff": out.cutoff,
+            "in_half_width": into.half_width, "out_half_width": out.half_width,
+        }  # fmt: skip
+        for key in ours.keys() & row.keys():
+            assert ours[key] == pytest.approx(row[key]), f"{row['name']}: {key}"
+
+
+@pytest.mark.parametrize("name", [n for n in named("stylegan3_generator") if n.endswith("_layers")])
+def test_stylegan3_layers(name):
+    assert_layers(stylegan3_synthesis(options(name.removesuffix("_layers"))), options(name))
+
+
+@pytest.mark.parametrize("kind", options("stylegan3_layer_tables") if "stylegan3_layer_tables" in NAMES else [])
+def test_stylegan3_layer_tables(kind):
+    """The published networks: "t256" is configuration T at 256×256, channels 32768 / resolution but at most 512."""
+    r = kind.startswith("r")
+    o = {"w_dim": 512, "img_resolution": int(kind[1:]), "channel_base": 32768 << r, "channel_max": 512 << r}
+    with torch.device("meta"):
+        synthesis = stylegan3_synthesis(o | {"conv_kernel": 1 if r else 3, "use_radial_filters": r})
+    assert_layers(synthesis, options("stylegan3_layer_tables")[kind])
+
+
+KNOWN = (
+    "ops",
+    "stylegan2_generator",
+    "stylegan2_discriminator",
+    "stylegan3_generator",
+    "stylegan3_layer_tables",
+    "lafite",
+)
+OTHERS = [n for n in NAMES if not n.startswith(KNOWN)]
 
 
 @pytest.mark.parametrize("name", OTHERS)

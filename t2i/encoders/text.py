@@ -22,7 +22,8 @@ class TextEncoder(nn.Module):
         self.model, self.network = model, model.network
         self.name, self.max_words = model.name, model.max_words
         super().train(False)
-        self.dim = self([""]).sentence.shape[1]
+        empty = self([""])
+        self.dim, self.word_dim = empty.sentence.shape[1], empty.words.shape[2]
 
     @torch.no_grad()
     def forward(self, captions: Sequence[str]) -> Text:

@@ -3,6 +3,7 @@
 Parameters and buffers carry the names of the published StyleGAN2-ADA networks, so that their weights load."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from t2i.errors import UserError
 from t2i.interfaces import Text
 from t2i.nets import ops
 
+Track = Callable[[Tensor], Tensor]  # rows of this process → rows of all processes, for running means
 GAIN = math.sqrt(2)  # keeps the second moment through a leaky ReLU
 
 
@@ -83,8 +85,8 @@ class Conv2d(nn.Module):
 class Mapping(nn.Module):
     """z [B, z_dim] and a condition [B, c_dim] → w, [B, num_ws, w_dim], or [B, w_dim] where num_ws is 0.
 
-    Both are normalised and joined; either dimension may be 0 (left out). `w_avg` is the centre of truncation: the
-    training step updates it, never a forward pass.
+    Both are normalised and joined; either dimension may be 0 (left out). `w_avg` is the centre of truncation: it
+    moves only when `follow` is called, as training does.
     """
 
     w_avg: Tensor
@@ -122,6 +124,11 @@ class Mapping(nn.Module):
                 return ws
             cutoff = self.num_ws if cutoff is None else cutoff
             return torch.cat([self.w_avg.lerp(ws[:, :cutoff], truncation), ws[:, cutoff:]], 1)
+
+    @torch.no_grad()
+    def follow(self, w: Tensor, track: Track, beta: float) -> None:
+        """w_avg moves towards the mean of w [B, w_dim] over all processes."""
+        self.w_avg.lerp_(track(w.float()).mean(0), 1 - beta)
 
 
 def minibatch_stddev(x: Tensor, group: int | None = 4, channels: int = 1) -> Tensor:

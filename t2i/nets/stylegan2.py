@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from t2i import config
 from t2i.interfaces import Judgement, Text
 from t2i.nets import ops
-from t2i.nets.layers import GAIN, Conv2d, FullyConnected, Mapping, minibatch_stddev
+from t2i.nets.attention import Attend, SelfAttention, attends, check
+from t2i.nets.layers import GAIN, Conv2d, FullyConnected, Mapping, Track, minibatch_stddev
 
 COLOURS = 3
 REGIONS = 16  # side of the map of regions that words are compared with (2101.04702, section 4.3)
@@ -143,11 +144,21 @@ class SynthesisBlock(nn.Module):
         self.torgb = ToRGB(o, colours, clamp=clamp, **styled) if last or architecture == "skip" else None
         self.skip = Conv2d(i, o, 1, bias=False, act=False, up=2) if i and architecture == "resnet" else None
         self.convs = 1 if i == 0 else 2
+        self.attend: Attend | None = None
 
     def forward(
-        self, x: Tensor | None, image: Tensor | None, ws: Sequence[Tensor], text: Tensor | None, noise: Any
+        self,
+        x: Tensor | None,
+        image: Tensor | None,
+        ws: Sequence[Tensor],
+        text: Tensor | None,
+        noise: Any,
+        caption: Text | Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """x [B, i, H/2, W/2], image [B, 3, H/2, W/2] or None, ws: one [B, w_dim] a layer → (x, image) at H, W."""
+        """x [B, i, H/2, W/2], image [B, 3, H/2, W/2] or None, ws: one [B, w_dim] a layer → (x, image) at H, W.
+
+        caption: what attention to words reads.
+        """
         gain = math.sqrt(0.5) if self.skip is not None else 1.0
         if x is None:
             x = self.conv1(self.const.expand(len(ws[0]), -1, -1, -1), ws[0], text, noise)
@@ -155,6 +166,8 @@ class SynthesisBlock(nn.Module):
             y = None if self.skip is None else self.skip(x, gain)
             x = self.conv1(self.conv0(x, ws[0], text, noise), ws[1], text, noise, gain)
             x = x if y is None else x + y
+        if self.attend is not None:
+            x = self.attend(x, caption, ws[self.convs])
         if image is not None:
             image = ops.upsample2d(image, self.resample_filter)
         if self.torgb is not None:
@@ -182,6 +195,7 @@ class Synthesis(nn.Module):
     ):
         super().__init__()
         self.resolutions = sorted(widths)
+        self.widths, self.w_dim = widths, w_dim
         self.num_ws = 2 * len(widths)  # a w for every convolution and one for the last toRGB
         i = 0
         for r, o in sorted(widths.items()):
@@ -193,12 +207,17 @@ class Synthesis(nn.Module):
             setattr(self, f"b{r}", block)
             i = o
 
+    def add_attention(self, options: config.Attention, word_dim: int) -> None:
+        for r, attend in attends(options, self.widths, self.w_dim, word_dim).items():
+            getattr(self, f"b{r}").attend = attend
+
     def forward(self, ws: Tensor, text: Text | Tensor | None = None, noise: Any = "random") -> Tensor:
         """noise: "random", "const" (the stored maps), None, or an object whose `.randn(B, 1, H, W)` each layer calls.
 
         Vectors are taken as they are. Sentences, of unit length, are first scaled to components of unit variance:
         w has those, and beside it text √C times weaker goes unheard for most of a short training.
         """
+        caption = text
         if isinstance(text, Text):
             text = text.sentence * math.sqrt(text.sentence.shape[1])
         x = image = None
@@ -206,7 +225,7 @@ class Synthesis(nn.Module):
         for r in self.resolutions:
             block = getattr(self, f"b{r}")
             # Each toRGB shares the w of the convolution after it.
-            x, image = block(x, image, w[first : first + block.convs + 1], text, noise)
+            x, image = block(x, image, w[first : first + block.convs + 1], text, noise, caption)
             first += block.convs
         assert image is not None
         return image
@@ -215,10 +234,10 @@ class Synthesis(nn.Module):
 class Generator(nn.Module):
     """Latent and caption → picture. g_text "mapping" joins the sentence to z; "lafite" gives it to every layer."""
 
-    reads_words = False  # of a caption the sentence alone
-    w_avg_beta = 0.995  # decay of the running mean of w, for the training step
+    w_avg_beta = 0.995  # decay of the running mean of w
 
-    def __init__(self, model: config.Model, text_dim: int):
+    def __init__(self, model: config.Model, text_dim: int, word_dim: int = 0):
+        """text_dim, word_dim: channels of Text.sentence and Text.words; the latter for model.attention.words."""
         super().__init__()
         lafite = model.g_text == "lafite"
         widths = channels(model.channel_base, model.channel_max, model.resolution, model.width)
@@ -235,6 +254,7 @@ class Generator(nn.Module):
         self.num_ws = self.synthesis.num_ws
         c_dim = 0 if lafite else text_dim
         self.mapping = Mapping(model.latent_dim, c_dim, model.style_dim, self.num_ws, model.mapping_layers)
+        self.synthesis.add_attention(model.attention, word_dim)  # last: all other weights start as they do without
 
     def forward(
         self,
@@ -244,13 +264,17 @@ class Generator(nn.Module):
         truncation: float = 1.0,
         noise: Any = "random",
         mix: tuple[Tensor, int] | None = None,
+        track: Track | None = None,
     ) -> Tensor:
         """z [B, latent_dim] → picture [B, 3, H, W], nominally in [-1, 1], not clamped.
 
         truncation: 1 = none, 0 = every w is w_avg. noise: see Synthesis. mix (z2, cutoff): the ws from `cutoff` on
-        come from z2 (style mixing).
+        come from z2 (style mixing). track: the running mean of w takes this batch in; it is given a process's rows
+        and returns those of all.
         """
         ws = self.mapping(z, text, truncation)
+        if track is not None:
+            self.mapping.follow(ws[:, 0], track, self.w_avg_beta)
         if mix is not None:
             z2, cutoff = mix
             ws = torch.cat([ws[:, :cutoff], self.mapping(z2, text, truncation)[:, cutoff:]], 1)
@@ -269,15 +293,18 @@ class CriticBlock(nn.Module):
         self.conv0 = Conv2d(i, i, 3, clamp=clamp)
         self.conv1 = Conv2d(i, o, 3, down=2, clamp=clamp)
         self.skip = Conv2d(i, o, 1, bias=False, act=False, down=2) if architecture == "resnet" else None
+        self.attend: SelfAttention | None = None  # of what comes out
 
     def forward(self, x: Tensor | None, image: Tensor) -> Tensor:
         if self.fromrgb is not None:
             y = self.fromrgb(image)
             x = y if x is None else x + y
         if self.skip is None:
-            return self.conv1(self.conv0(x))
-        gain = math.sqrt(0.5)
-        return self.skip(x, gain) + self.conv1(self.conv0(x), gain)
+            x = self.conv1(self.conv0(x))
+        else:
+            gain = math.sqrt(0.5)
+            x = self.skip(x, gain) + self.conv1(self.conv0(x), gain)
+        return x if self.attend is None else self.attend(x)
 
 
 class CriticHead(nn.Module):
@@ -364,8 +391,6 @@ class Discriminator(Critic):
     too, as LAFITE's code has it; "projection": the sentence stands for the class label.
     """
 
-    reads_words = False  # but for the losses of word_dim
-
     def __init__(self, model: config.Model, text_dim: int, word_dim: int = 0):
         """word_dim: channels of Text.words, where words are compared with regions; 0 builds no heads for that."""
         base, most = model.d_channel_base or model.channel_base, model.d_channel_max or model.channel_max
@@ -378,10 +403,14 @@ class Discriminator(Critic):
             mbstd_group=model.mbstd_group,
         )
         self.d_text = model.d_text
+        widths = channels(base, most, model.resolution, model.width)
+        # What is optional comes last, so that all other weights start as they do without.
+        check("d_self", model.attention.d_self, self.resolutions[1:])
+        for r in model.attention.d_self:
+            getattr(self, f"b{2 * r}").attend = SelfAttention(widths[r])
         self.region_size = min(REGIONS, model.resolution // 2) if word_dim else 0
-        if word_dim:  # last, so that all other weights start as they do without
-            width = channels(base, most, model.resolution, model.width)[self.region_size]
-            self.regions = Conv2d(width, text_dim, 1, act=False)
+        if word_dim:
+            self.regions = Conv2d(widths[self.region_size], text_dim, 1, act=False)
             self.words = FullyConnected(word_dim, text_dim)
 
     def forward(self, image: Tensor, text: Text) -> Judgement:

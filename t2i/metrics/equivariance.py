@@ -1,0 +1,187 @@
+"""Equivariance (2106.12423, section 2 and appendix E): does a moved input give the moved picture, and nothing else?
+
+PSNR in dB between the picture of a transformed input and the transformed picture, where both are valid; above 60 dB
+nobody sees the difference. EQ-T: shifts by whole pixels; EQ-T frac: any shifts; EQ-R: rotations about the middle.
+"""
+
+import math
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Any
+
+import numpy as np
+import scipy.signal
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from t2i.errors import UserError, closest
+from t2i.interfaces import Text
+from t2i.nets import ops
+
+KINDS = ("EQ-T", "EQ-T frac", "EQ-R")
+FARTHEST = 0.125  # the longest shift along an axis, in pictures
+LOBES = 3  # half the width of a Lanczos window, in pixels
+OVERSAMPLED = 4  # pictures are turned at so many times their resolution
+SIDE = 64  # half the width, in pixels, of the sinc functions that a rotation's filter is made of
+Moved = tuple[Tensor, Tensor]  # a picture [B, C, H, W] in float64 and where it is valid, [H, W] of 0 and 1
+
+
+def lanczos(x: Tensor) -> Tensor:
+    """sinc(x) in its window sinc(x / 3); x in pixels."""
+    return torch.sinc(x) * torch.sinc(x / LOBES) * (x.abs() < LOBES)
+
+
+def translate(x: Tensor, tx: float, ty: float) -> Moved:
+    """Square pictures x moved right by tx and down by ty pixels, between pixels by Lanczos' filter.
+
+    Valid where all pixels that the filter needs are inside.
+    """
+    x = x.double()
+    valid = []
+    for t, axis in ((ty, 2), (tx, 3)):
+        size = x.shape[axis]
+        index = torch.arange(size, dtype=x.dtype, device=x.device)
+        place = index - t  # where each new pixel was
+        taps = lanczos(place[:, None] - torch.arange(-LOBES - size, 2 * size + LOBES, device=x.device))
+        matrix = lanczos(place[:, None] - index) / taps.sum(1, keepdim=True)  # [new, old]
+        x = torch.einsum("oi,bchi->bcho" if axis == 3 else "oi,bciw->bcow", matrix, x)
+        before, after = (LOBES - 1, LOBES) if t % 1 else (0, 0)
+        valid.append((place.floor() >= before) & (place.floor() + after < size))
+    return x, (valid[0][:, None] & valid[1]).to(x.dtype)
+
+
+def rotation(angle: float) -> Tensor:
+    """[2, 2] in float64."""
+    c, s = math.cos(angle), math.sin(angle)
+    return torch.tensor([[c, -s], [s, c]], dtype=torch.float64)
+
+
+def turning_filter(matrix: Tensor, up: int = 1) -> Tensor:
+    """The low-pass filter of both a pixel grid and the one turned by matrix [2, 2], at `up` taps a pixel.
+
+    [n, n], n odd, reaching ±6 pixels, float64; of gain 1 for each of the up² offsets (times up²).
+    """
+
+    def separable(function, x, y):
+        return function(x).numpy() * function(y).numpy()
+
+    def both(function, reach):
+        x = torch.arange(-reach * up, reach * up + 1, dtype=torch.float64) / up
+        y, x = torch.meshgrid(x, x, indexing="ij")
+        turned_x, turned_y = (matrix @ torch.stack([x.flatten(), y.flatten()])).view(2, *x.shape)
+        grids = separable(function, x, y), separable(function, turned_x, turned_y)
+        return scipy.signal.fftconvolve(*grids, mode="same")
+
+    window = both(lambda x: torch.sinc(x / LOBES) * (x.abs() < LOBES), 2 * LOBES)
+    cut = (SIDE - 2 * LOBES) * up
+    f = both(torch.sinc, SIDE)[cut:-cut, cut:-cut] * window  # [12·up + 1, 12·up + 1]
+    if up > 1:
+        for i, j in np.ndindex(up, up):
+            f[i::up, j::up] /= f[i::up, j::up].sum() * up**2
+    return torch.from_numpy(f / f.sum())
+
+
+def rotate(x: Tensor, angle: float) -> Moved:
+    """Square pictures x turned: the colour at p, from the middle, is that which was at rotation(angle)·p.
+
+    Band-limited to what both the old and the new pixels carry. Valid where the filter stays inside.
+    """
+    x = x.double()
+    size = x.shape[2]
+    matrix = rotation(angle)
+    f = turning_filter(matrix.T, OVERSAMPLED)
+    fine = ops.upsample2d(x, f.to(x.device), OVERSAMPLED)
+    middle = (size - 1) / 2
+    index = torch.arange(size, dtype=x.dtype, device=x.device) - middle
+    px, py = torch.meshgrid(index, index, indexing="xy")
+    old = (matrix.to(x.device) @ torch.stack([px.flatten(), py.flatten()])).view(2, size, size) + middle
+    # Pixel i has its centre at i·up + offset of the fine picture: its first padding less half the filter.
+    offset = (len(f) + OVERSAMPLED - 1) // 2 - len(f) // 2
+    place = (old * OVERSAMPLED + offset + 0.5) / fine.shape[2] * 2 - 1
+    grid = place.permute(1, 2, 0).expand(len(x), -1, -1, -1)
+    y = F.grid_sample(fine, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    reach = 2 * LOBES
+    return y, ((old >= reach) & (old <= size - 1 - reach)).all(0).to(x.dtype)
+
+
+def band_limit(x: Tensor, angle: float) -> Moved:
+    """x as `rotate` would filter it, but not turned: what a picture that is turned already is compared as."""
+    x = x.double()
+    f = turning_filter(rotation(angle)).to(x.device)
+    mask = torch.zeros(x.shape[2:], dtype=x.dtype, device=x.device)
+    reach = 2 * LOBES
+    mask[reach:-reach, reach:-reach] = 1
+    return ops.filter2d(x, f), mask
+
+
+@contextmanager
+def transformed_input(generator: Any, matrix: Tensor) -> Iterator[None]:
+    """Inside, the generator's input at p is what it was at matrix·p; matrix [2 or 3, 3] in pictures from the middle.
+
+    Of StyleGAN3 it is the user's transform. Others start from a constant map, which is resampled linearly.
+    """
+    synthesis = generator.synthesis
+    into = synthesis.input.transform if hasattr(synthesis, "input") else synthesis.b4.const
+    before = into.detach().clone()
+    with torch.no_grad():
+        if hasattr(synthesis, "input"):
+            into[:2] = matrix[:2].to(into) @ before
+        else:
+            theta = matrix[:2].to(into).clone()
+            theta[:, 2] *= 2  # a picture is 2 wide in grid_sample's coordinates
+            grid = F.affine_grid(theta[None], [1, *before.shape], align_corners=False)
+            into.copy_(F.grid_sample(before[None], grid, padding_mode="border", align_corners=False)[0])
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            into.copy_(before)
+
+
+@torch.no_grad()
+def compute(
+    generator: Any, z: Tensor, text: Text, seed: int = 0, batch: int = 4, kinds: Collection[str] = KINDS
+) -> dict[str, float]:
+    """The PSNR of each kind in dB, of pictures of z [N, latent_dim] and N captions; higher is better.
+
+    A transform is drawn for every `batch` pictures. The published figures take 50,000 pictures. Pictures are taken
+    as they are, nominally in [-1, 1], not clamped. Raises UserError for an unknown kind or pictures too small.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UserError(f"equivariance: {kind}: {closest(kind, KINDS)}")
+    random = Random(seed)
+    errors = {kind: [0.0, 0.0] for kind in kinds}
+    for start in range(0, len(z), batch):
+        rows = slice(start, start + batch)
+        draw = lambda rows=rows: generator(z[rows], text[rows], noise="const").float()
+        plain = draw()
+        size = plain.shape[2]
+        for kind in KINDS:  # all are drawn, so that one does not depend on which others are wanted
+            tx, ty = (random.uniform(-FARTHEST, FARTHEST) * size for _ in range(2))
+            angle = random.uniform(-math.pi, math.pi)
+            if kind not in kinds:
+                continue
+            matrix = torch.eye(3, dtype=torch.float64)
+            if kind == "EQ-R":
+                matrix[:2, :2] = rotation(angle)
+            else:
+                tx, ty = (tx, ty) if kind == "EQ-T frac" else (round(tx), round(ty))
+                matrix[:2, 2] = torch.tensor([-tx, -ty]) / size
+            with transformed_input(generator, matrix):
+                found = draw()
+            if kind == "EQ-R":
+                (wanted, mask), (found, inside) = rotate(plain, angle), band_limit(found, angle)
+                mask = mask * inside
+            else:
+                wanted, mask = translate(plain, tx, ty)
+            errors[kind][0] += float(((found - wanted).square() * mask).sum())
+            errors[kind][1] += float(mask.sum()) * found.shape[0] * found.shape[1]
+    result = {}
+    for kind, (error, count) in errors.items():
+        if not count:
+            raise UserError(f"{kind}: pictures of {size} pixels are too small to compare; use 32 or more")
+        result[kind] = 10 * math.log10(4 / max(error / count, 1e-30))  # 2² is the range of [-1, 1], squared
+    return result
