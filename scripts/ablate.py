@@ -172,7 +172,7 @@ class Job:
             environment["CUDA_VISIBLE_DEVICES"] = self.slot.devices
         if self.slot.cores is not None:
             environment |= {"OMP_NUM_THREADS": str(len(self.slot.cores)), "ACCELERATE_USE_CPU": "true"}
-        self.trial.folder.mkdir(parents=True, exist_ok=True)
+        ablation.score_file(self.trial, "").parent.mkdir(parents=True, exist_ok=True)
         self.output, self.ended, self.started = b"", None, time.monotonic()
         with open(self.log, "ab") as log:
             log.write(f"\n$ {shlex.join(self.steps[0].command)}\n".encode())

@@ -407,7 +407,7 @@ def average(series: Sequence[Sequence[tuple[float, float]]], points: int = POINT
 
 
 def chart(title: str, lines: Sequence[tuple[str, str, list[tuple[float, float]]]], end: float) -> Markup:
-    """One small panel as SVG, x from 0 to `end` kimg. The scale leaves out the outermost 1 % of the values, which the first steps make."""
+    """One small panel as SVG, x from 0 to `end` kimg; its scale leaves out the outermost 1 % of the values."""
     width, height, left, bottom = 250, 130, 38, 16
     ys = sorted(y for *_, points in lines for _, y in points)
     cut = len(ys) // 100

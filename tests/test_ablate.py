@@ -55,7 +55,7 @@ def here(tmp_path, monkeypatch):
 
 def write(folder, **values):
     path = folder / "given.yaml"
-    path.write_text(yaml.safe_dump({"config": str(ROOT / "configs" / "scenes.yaml"), "rows": {"base": []}} | values))
+    path.write_text(yaml.safe_dump({"config": str(ROOT / "configs" / "scenes.yaml"), "rows": {"base": []}} | values, sort_keys=False))
     return path
 
 
@@ -308,8 +308,9 @@ def test_average_of_curves():
 def test_ticks_are_few_and_round(low, size):
     ticks = report.nice_ticks(low, low + size)
     assert 2 <= len(ticks) <= 6
-    assert ticks[0] <= low + 1e-9 * abs(low)
-    assert ticks[-1] >= (low + size) * (1 - 1e-9) - 1e-9
+    close = 1e-6 * size + 1e-9 * abs(low)
+    assert ticks[0] <= low + close
+    assert ticks[-1] >= low + size - close
 
 
 def test_numbers():
@@ -364,19 +365,13 @@ def test_the_page_in_a_browser(pretended, tmp_path):
     page.write({})
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
     flags += ["--no-first-run", "--disable-component-update", f"--user-data-dir={tmp_path / 'browser'}"]
-    log = tmp_path / "net.json"
-    flags += [f"--log-net-log={log}", "--enable-logging=stderr", "--host-resolver-rules=MAP * ~NOTFOUND"]
-    ran = subprocess.run(
-        [BROWSER, *flags, "--dump-dom", page.html.resolve().as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert ":CONSOLE" not in ran.stderr, ran.stderr  # what the page itself complains of: blocked requests, errors
+    flags += ["--enable-logging=stderr", "--dump-dom", page.html.resolve().as_uri()]
+    ran = subprocess.run([BROWSER, *flags], capture_output=True, text=True, timeout=120, check=True)
+    # The page forbids itself every request and every script; one that was tried is an error in the console.
+    assert "default-src 'none'" in ran.stdout
+    assert ":CONSOLE" not in ran.stderr, ran.stderr
+    assert set(re.findall(r"""(?:src|href|srcset|url)\s*[=(]\s*["']?([a-z]+):""", ran.stdout)) == {"data"}
     assert 'http-equiv="refresh"' not in ran.stdout
-    asked = re.findall(r'"url":"(https?|wss?|ftp):', log.read_text())
-    assert not asked
     text = re.sub(r"\s+", " ", re.sub(r"<style.*?</style>|<[^>]+>", " ", ran.stdout, flags=re.DOTALL))
     for said in (
         "11 of 12 runs finished",
