@@ -12,28 +12,21 @@ Exit status: 0 all is finished, 1 a row failed, 2 a mistake in the command, 130 
 
 import argparse
 import fcntl
-import os
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
-from t2i import ablation, report
-from t2i.ablation import Ablation, Step, Trial
+from t2i.ablation import plan, report, results
+from t2i.ablation.jobs import Job, Slot, share
+from t2i.ablation.plan import Ablation, Trial
 from t2i.errors import UserError, closest, run_command
-
-GRACE = 20  # seconds that a command's children may outlive it
-TAIL = 12  # lines of a failed command that are kept
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,13 +44,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parser().parse_intermixed_args(arguments)
-    a = ablation.load(options.ablation, options.overrides, numbers(options.seeds, "--seeds") if options.seeds else ())
+    a = plan.load(options.ablation, options.overrides, numbers(options.seeds, "--seeds") if options.seeds else ())
     chosen = rows(options.only, a, "--only") if options.only else {row.name for row in a.rows}
     redo = chosen if options.redo == "all" else rows(options.redo, a, "--redo") & chosen if options.redo else set()
     trials = [t for t in a.trials if t.row.name in chosen]
-    slots = share(options, a.processes)
+    slots = share(options.jobs, options.devices, a.processes)
     if options.dry_run:
-        plan(a, trials, redo, slots)
+        show_plan(a, trials, redo, slots)
         return
     a.folder.mkdir(parents=True, exist_ok=True)
     with open(a.folder / ".lock", "w") as lock:
@@ -90,7 +83,7 @@ def rows(text: str, a: Ablation, option: str) -> set[str]:
 
 def refuse_changed(trials: list[Trial]) -> None:
     """Runs of another configuration are neither skipped as finished nor continued."""
-    old = {t.row.name: found for t in reversed(trials) if (found := ablation.changed(t))}
+    old = {t.row.name: found for t in reversed(trials) if (found := results.changed(t))}
     if old:
         said = [f"row {name} was trained with {', '.join(found[:3])}" for name, found in reversed(old.items())]
         more = f" and {len(said) - 3} more rows" if len(said) > 3 else ""
@@ -100,168 +93,14 @@ def refuse_changed(trials: list[Trial]) -> None:
         )
 
 
-# ---- where runs run
-
-
-@dataclass
-class Slot:
-    """What one run has for itself."""
-
-    devices: str | None = None  # CUDA_VISIBLE_DEVICES; None: as it is
-    cores: set[int] | None = None  # of the CPU; None: all
-
-
-def share(options: argparse.Namespace, processes: int) -> list[Slot]:
-    """A slot for each run that may go on at a time."""
-    if options.jobs is not None and options.jobs < 1:
-        raise UserError(f"--jobs {options.jobs}: 1 or more")
-    wanted = options.jobs or 1
-    if options.devices:
-        devices = options.devices.split(",")
-    elif torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU") != "true":
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        devices = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
-    else:
-        cores = sorted(os.sched_getaffinity(0))
-        if wanted > len(cores):
-            raise UserError(f"--jobs {wanted}: there are {len(cores)} cores; at most one run a core")
-        return [Slot(cores=set(cores[i::wanted])) for i in range(wanted)]
-    if len(devices) < processes:
-        raise UserError(f"processes={processes}: a run takes so many devices, and there are {len(devices)}")
-    groups = [",".join(devices[i : i + processes]) for i in range(0, len(devices) - processes + 1, processes)]
-    wanted = options.jobs or (len(groups) if options.devices else 1)
-    return [Slot(devices=groups[i % len(groups)]) for i in range(wanted)]
-
-
-# ---- one trial at work
-
-
-@dataclass
-class Job:
-    """A trial whose commands run one after the other; `advance` is called until it says that it is over."""
-
-    trial: Trial
-    steps: deque[Step]
-    slot: Slot
-    scores: dict[str, ablation.Score]
-    stopping: int = 0
-    process: subprocess.Popen | None = None
-    started: float = 0.0
-    ended: float | None = None  # since when the command is gone, though not yet its children
-    output: bytes = field(default=b"", repr=False)
-
-    @property
-    def doing(self) -> str:
-        return self.steps[0].name if self.steps else ""
-
-    def advance(self) -> bool:
-        """Starts the next command or looks after the present one; True when there is none left."""
-        if self.process is None:
-            if self.stopping or not self.steps:
-                return True
-            self.start()
-            return False
-        if self.over():
-            self.finish()
-        return False
-
-    def start(self) -> None:
-        assert self.steps
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        if self.slot.devices is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = self.slot.devices
-        if self.slot.cores is not None:
-            environment |= {"OMP_NUM_THREADS": str(len(self.slot.cores)), "ACCELERATE_USE_CPU": "true"}
-        ablation.score_file(self.trial, "").parent.mkdir(parents=True, exist_ok=True)
-        self.output, self.ended, self.started = b"", None, time.monotonic()
-        with open(self.log, "ab") as log:
-            log.write(f"\n$ {shlex.join(self.steps[0].command)}\n".encode())
-        # A session of its own: Ctrl-C in the terminal reaches only this command, which then tells the run to stop.
-        self.process = subprocess.Popen(
-            self.steps[0].command,
-            env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
-        if self.slot.cores is not None:  # long before it has started its first thread
-            os.sched_setaffinity(self.process.pid, self.slot.cores)
-        assert self.process.stdout
-        os.set_blocking(self.process.stdout.fileno(), False)
-
-    @property
-    def log(self) -> Path:
-        return self.trial.folder / "ablation.log"
-
-    def over(self) -> bool:
-        """Keeps what the command printed. It is over when it and all its children have closed their output:
-        `accelerate launch` dies of the SIGTERM on which the training, its child, begins to write a checkpoint."""
-        assert self.process
-        assert self.process.stdout
-        closed = False
-        with open(self.log, "ab") as log:
-            while (data := self.process.stdout.read(1 << 16)) is not None:
-                log.write(data)
-                self.output = (self.output + data)[-(1 << 16) :]
-                if not data:
-                    closed = True
-                    break
-        if self.process.poll() is None:
-            return False
-        if not closed and not self.stopping:
-            self.ended = self.ended or time.monotonic()
-            if time.monotonic() - self.ended > GRACE:
-                self.send(signal.SIGKILL)
-        return closed
-
-    def finish(self) -> None:
-        assert self.process
-        step, status = self.steps.popleft(), self.process.wait()
-        assert self.process.stdout
-        self.process.stdout.close()
-        self.process = None
-        error = [] if status == 0 else last_lines(self.output) or [f"exit status {status}"]
-        if step.name == ablation.TRAIN:
-            if not error and not ablation.trained(self.trial):
-                error = [f"training ended at {ablation.kimg(self.trial):g} of {self.trial.settings.train.kimg:g} kimg"]
-        elif not error and step.name != ablation.PICTURES:
-            try:
-                ablation.read_scores(self.trial, self.scores[step.name])
-            except UserError as problem:
-                error = [str(problem)]
-        if self.stopping:
-            return  # neither done nor failed
-        ablation.note(self.trial, step, time.monotonic() - self.started, error)
-        if error and step.name == ablation.TRAIN:
-            self.steps.clear()
-
-    def stop(self, level: int) -> None:
-        """1: may write a checkpoint; 2: at once."""
-        if level > self.stopping:
-            self.stopping = level
-            self.send(signal.SIGTERM if level == 1 else signal.SIGKILL)
-
-    def send(self, number: int) -> None:
-        if self.process is None:
-            return
-        # Several processes have a launcher that passes SIGTERM on; of two, the training would not survive the second.
-        alone = number == signal.SIGTERM and "--multi_gpu" in self.steps[0].command
-        with suppress(ProcessLookupError):
-            (os.kill if alone else os.killpg)(self.process.pid, number)
-
-
-def last_lines(output: bytes) -> list[str]:
-    """The end of what a command printed, without its progress bars."""
-    lines = [line.rstrip() for line in output.decode(errors="replace").replace("\r", "\n").split("\n")]
-    return [line for line in lines if line and "%|" not in line and not line.endswith("it/s]")][-TAIL:]
-
-
 # ---- all of them
 
 
 def run(a: Ablation, trials: list[Trial], slots: list[Slot], page: report.Page) -> int:
     """Runs what is missing, writes the page and returns the exit status."""
     every = sum(t.settings.train.kimg for t in trials)
-    start_kimg = sum(min(ablation.kimg(t), t.settings.train.kimg) for t in trials)
-    todo = deque((t, todo) for t in trials if (todo := ablation.missing(a, t)))
+    start_kimg = sum(min(results.kimg(t), t.settings.train.kimg) for t in trials)
+    todo = deque((t, todo) for t in trials if (todo := results.missing(a, t)))
     skipped = len(trials) - len(todo)
     active: list[Job] = []
     free, levels, begun = list(slots), Signals(), time.monotonic()
@@ -304,7 +143,7 @@ def run(a: Ablation, trials: list[Trial], slots: list[Slot], page: report.Page) 
 
 def closing(a: Ablation, job: Job, done: int, of: int, bar: "Progress") -> str:
     """The line about a run that is over."""
-    found = ablation.outcome(a, job.trial)
+    found = results.outcome(a, job.trial)
     if job.stopping:
         return f"{job.trial.name}: {found.state}"
     head = f"[{done}/{of}] {job.trial.name}: {found.state}"
@@ -370,7 +209,7 @@ class Progress:
             return
         self.looked = time.monotonic()
         reached = {j.trial.name: position(j.trial) for j in active}
-        self.now = sum(reached.get(t.name, min(ablation.kimg(t), t.settings.train.kimg)) for t in trials)
+        self.now = sum(reached.get(t.name, min(results.kimg(t), t.settings.train.kimg)) for t in trials)
         if self.total.disable:
             return
         self.total.n = self.now
@@ -386,25 +225,25 @@ class Progress:
 
 def position(trial: Trial) -> float:
     """kimg of a run at work, by its log."""
-    lines = ablation.metric_lines(trial.folder)
-    return min(max(lines[-1]["kimg"] if lines else 0.0, ablation.kimg(trial)), trial.settings.train.kimg)
+    lines = results.metric_lines(trial.folder)
+    return min(max(lines[-1]["kimg"] if lines else 0.0, results.kimg(trial)), trial.settings.train.kimg)
 
 
-def plan(a: Ablation, trials: list[Trial], redo: set[str], slots: list[Slot]) -> None:
+def show_plan(a: Ablation, trials: list[Trial], redo: set[str], slots: list[Slot]) -> None:
     """What --dry-run prints."""
     width = max(len(t.name) for t in trials)
     count = 0
     for t in trials:
-        different = [] if t.row.name in redo else ablation.changed(t)
-        missing = ablation.steps(a, t) if t.row.name in redo else ablation.missing(a, t)
+        different = [] if t.row.name in redo else results.changed(t)
+        missing = plan.steps(a, t) if t.row.name in redo else results.missing(a, t)
         state = f"CHANGED: trained with {', '.join(different[:3])}" if different else \
             "finished" if not missing else ", ".join(step.name for step in missing)  # fmt: skip
-        if missing and missing[0].name == ablation.TRAIN and not different and (reached := ablation.kimg(t)):
+        if missing and missing[0].name == plan.TRAIN and not different and (reached := results.kimg(t)):
             state += f" (from {reached:g} kimg)" if t.row.name not in redo else " (anew)"
         count += bool(missing)
         print(f"{t.name:<{width}}  {t.settings.train.kimg:g} kimg  {state:<30}  {' '.join(t.row.own)}")
     print(f"\n{count} of {len(trials)} runs to do, {len(slots)} at a time, into {a.folder}. The first one's commands:")
-    for step in ablation.steps(a, trials[0]):
+    for step in plan.steps(a, trials[0]):
         print(f"  {step.name}: {shlex.join(step.command)}")
 
 

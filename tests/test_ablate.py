@@ -21,7 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from t2i import ablation, config, report
+from t2i import config
+from t2i.ablation import chart, jobs, pictures, plan, report, results
 from t2i.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +42,6 @@ def script():
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.modules["ablate_script"] = module  # where its dataclasses look for themselves
     spec.loader.exec_module(module)
     return module
 
@@ -55,7 +55,11 @@ def here(tmp_path, monkeypatch):
 
 def write(folder, **values):
     path = folder / "given.yaml"
-    path.write_text(yaml.safe_dump({"config": str(ROOT / "configs" / "scenes.yaml"), "rows": {"base": []}} | values, sort_keys=False))
+    path.write_text(
+        yaml.safe_dump(
+            {"config": str(ROOT / "configs" / "scenes.yaml"), "rows": {"base": []}} | values, sort_keys=False
+        )
+    )
     return path
 
 
@@ -65,7 +69,7 @@ def write(folder, **values):
 def test_rows_and_seeds_become_runs(here):
     other = here / "other.yaml"
     other.write_text("train: {kimg: 3}")
-    a = ablation.load(
+    a = plan.load(
         write(
             here,
             name="x",
@@ -88,7 +92,7 @@ def test_rows_and_seeds_become_runs(here):
     assert base.model.noise is False
     assert a.prompts == base.log.prompts
     assert a.reference == base.data.shards
-    assert ablation.load(write(here), seeds=[4]).trials[0].name == "base-4"
+    assert plan.load(write(here), seeds=[4]).trials[0].name == "base-4"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +124,7 @@ def test_rows_and_seeds_become_runs(here):
 )
 def test_mistakes_are_one_line_before_anything_starts(here, values, said):
     with pytest.raises(UserError) as error:
-        ablation.load(write(here, **values))
+        plan.load(write(here, **values))
     assert "\n" not in str(error.value)
     for part in said:
         assert part in str(error.value)
@@ -130,18 +134,18 @@ def test_mistakes_are_one_line_before_anything_starts(here, values, said):
 def test_all_mistakes_are_told_at_once(here):
     rows = {"one": ["train.kmig=1"], "two": ["loss.r9.weight=1"], "three": []}
     with pytest.raises(UserError, match=r"row one.*row two"):
-        ablation.load(write(here, rows=rows))
+        plan.load(write(here, rows=rows))
     (here / "twice.yaml").write_text("rows:\n  a: []\n  a: [train.batch=4]\n")
     with pytest.raises(UserError, match="'a' stands twice"):
-        ablation.load(here / "twice.yaml")
+        plan.load(here / "twice.yaml")
     with pytest.raises(UserError, match="no such file"):
-        ablation.load(here / "nothing.yaml")
+        plan.load(here / "nothing.yaml")
 
 
 def test_a_scores_command_is_filled_in(here):
     score = {"s": "python -c 'print(1)' {run} {json} --at {data.shards} {seed} {row}"}
-    a = ablation.load(write(here, scores=score, overrides=["data.shards=my shards"], seeds=[5]))
-    words = ablation.steps(a, a.trials[0])[1].command
+    a = plan.load(write(here, scores=score, overrides=["data.shards=my shards"], seeds=[5]))
+    words = plan.steps(a, a.trials[0])[1].command
     run = "runs/given/base-5"
     assert words[0] == sys.executable
     assert words[1:] == ["-c", "print(1)", run, f"{run}/scores/s.json", "--at", "my shards", "5", "base"]
@@ -150,7 +154,7 @@ def test_a_scores_command_is_filled_in(here):
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "configs").glob("ablation*.yaml")))
 def test_shipped_ablations_are_right(name, monkeypatch):
     monkeypatch.chdir(ROOT)
-    a = ablation.load(Path("configs") / name)
+    a = plan.load(Path("configs") / name)
     assert len(a.seeds) >= 1
     assert all(t.settings.train.kimg == a.trials[0].settings.train.kimg for t in a.trials)
 
@@ -181,20 +185,20 @@ def pretend(a, trial, value, seconds=10.0, error=()):
             file.write(json.dumps(line) + "\n")
         file.write('{"step": 41, "ki')
     if error:
-        ablation.note(trial, ablation.steps(a, trial)[0], 30, list(error))
+        results.note(trial, plan.steps(a, trial)[0], 30, list(error))
         return
-    for step in ablation.steps(a, trial):
-        if step.name == ablation.PICTURES:
+    for step in plan.steps(a, trial):
+        if step.name == plan.PICTURES:
             (folder / "pictures").mkdir(exist_ok=True)
             for i in range(len(a.prompts)):
                 for k in range(a.pictures):
                     colour = [int(rng.random() * 255) for _ in range(3)]
                     Image.new("RGB", (32, 32), tuple(colour)).save(folder / "pictures" / f"{i:04d}-x-seed{k}.png")
-        elif step.name != ablation.TRAIN:
-            file = ablation.score_file(trial, step.name)
+        elif step.name != plan.TRAIN:
+            file = plan.score_file(trial, step.name)
             file.parent.mkdir(exist_ok=True)
             file.write_text(json.dumps({"shares": {"both": value}, "distance": 100 - 50 * value, "text": "x"}))
-        ablation.note(trial, step, 60, [])
+        results.note(trial, step, 60, [])
 
 
 @pytest.fixture
@@ -212,7 +216,7 @@ def pretended(here, tiny_shards):
         prompts=["a <b>red</b> bus & more", "a zebra"],
         overrides=["train.kimg=4", f"data.shards={tiny_shards}", "model.resolution=16"],
     )  # fmt: skip
-    a = ablation.load(path)
+    a = plan.load(path)
     values = {
         "base": (0.5, 0.52, 0.54),
         "helps": (0.7, 0.71, 0.72),
@@ -229,39 +233,39 @@ def pretended(here, tiny_shards):
 def test_what_is_still_to_do(pretended):
     a = pretended
     base, failed = a.trials[0], next(t for t in a.trials if t.name == "odd-1")
-    names = lambda trial: [step.name for step in ablation.missing(a, trial)]
+    names = lambda trial: [step.name for step in results.missing(a, trial)]
     assert names(base) == []
     assert names(failed) == ["training", "probe", "pictures"]
-    assert ablation.changed(base) == []
+    assert results.changed(base) == []
     # Another score command is one score to do again; more prompts, the pictures.
-    again = ablation.load(write(Path(), **yaml.safe_load(a.path.read_text()) | {"scores": {"probe": "true {json} x"}}))
-    assert [step.name for step in ablation.missing(again, again.trials[0])] == ["probe"]
+    again = plan.load(write(Path(), **yaml.safe_load(a.path.read_text()) | {"scores": {"probe": "true {json} x"}}))
+    assert [step.name for step in results.missing(again, again.trials[0])] == ["probe"]
     a.prompts.append("a boat")
     assert names(base) == ["pictures"]
     # Trained further, by hand: scores are of another model.
     (base.folder / "checkpoints" / "000000009" / "model.json").write_text('{"kimg": 5}')
     assert names(base) == ["probe", "pictures"]
     # Another configuration is neither.
-    more = ablation.load(a.path, ["train.kimg=8", "optim.g.lr=0.1"])
-    assert ablation.changed(more.trials[0]) == ["optim.g.lr=0.004, now 0.1", "train.kimg=4.0, now 8.0"]
+    more = plan.load(a.path, ["train.kimg=8", "optim.g.lr=0.1"])
+    assert results.changed(more.trials[0]) == ["optim.g.lr=0.004, now 0.1", "train.kimg=4.0, now 8.0"]
 
 
 def test_scores_that_are_not_there_are_told(pretended):
     trial = pretended.trials[0]
     with pytest.raises(UserError, match=r"no shares/bath in .*'shares/both'"):
-        ablation.read_scores(trial, ablation.Score("probe", "", ("shares/bath",)))
+        results.read_scores(trial, plan.Score("probe", "", ("shares/bath",)))
     with pytest.raises(UserError, match="wrote no"):
-        ablation.read_scores(trial, ablation.Score("other", ""))
-    ablation.score_file(trial, "probe").write_text("[1]")
+        results.read_scores(trial, plan.Score("other", ""))
+    plan.score_file(trial, "probe").write_text("[1]")
     with pytest.raises(UserError, match="not a JSON object"):
-        ablation.read_scores(trial, ablation.Score("probe", ""))
+        results.read_scores(trial, plan.Score("probe", ""))
 
 
 def test_seconds_leave_out_the_start():
     lines = [{"seconds_per_kimg": s} for s in (90.0, 10.0, 12.0, 11.0, 50.0)]
-    assert ablation.seconds_per_kimg(lines) == 11.5
-    assert ablation.seconds_per_kimg(lines[:1]) == 90
-    assert ablation.seconds_per_kimg([]) is None
+    assert results.seconds_per_kimg(lines) == 11.5
+    assert results.seconds_per_kimg(lines[:1]) == 90
+    assert results.seconds_per_kimg([]) is None
 
 
 # ---- the sums of the page
@@ -297,16 +301,16 @@ def test_compare_turns_with_the_direction(mine, base):
 
 
 def test_average_of_curves():
-    assert report.average([[(1, 2.0), (2, 4.0)], [(1, 4.0), (2, 8.0)]]) == [(1, 3.0), (2, 6.0)]
-    many = report.average([[(x, float(x)) for x in range(1000)]], points=10)
+    assert chart.average([[(1, 2.0), (2, 4.0)], [(1, 4.0), (2, 8.0)]]) == [(1, 3.0), (2, 6.0)]
+    many = chart.average([[(x, float(x)) for x in range(1000)]], points=10)
     assert len(many) == 10
     assert many[0] == (49.5, 49.5)
-    assert report.average([]) == []
+    assert chart.average([]) == []
 
 
 @given(st.floats(-1e4, 1e4), st.floats(1e-6, 1e4))
 def test_ticks_are_few_and_round(low, size):
-    ticks = report.nice_ticks(low, low + size)
+    ticks = chart.nice_ticks(low, low + size)
     assert 2 <= len(ticks) <= 6
     close = 1e-6 * size + 1e-9 * abs(low)
     assert ticks[0] <= low + close
@@ -314,10 +318,10 @@ def test_ticks_are_few_and_round(low, size):
 
 
 def test_numbers():
-    assert report.number(-0.126, 2) == "−0.13"
-    assert report.number(0.126, 2, sign=True) == "+0.13"
-    assert report.number(-0.001, 2, sign=True) == "±0.00"
-    assert report.number(None, 2) == "–"
+    assert chart.number(-0.126, 2) == "−0.13"
+    assert chart.number(0.126, 2, sign=True) == "+0.13"
+    assert chart.number(-0.001, 2, sign=True) == "±0.00"
+    assert chart.number(None, 2) == "–"
 
 
 def test_nearest_captions():
@@ -328,8 +332,8 @@ def test_nearest_captions():
         look_up = lambda self, i: SimpleNamespace(captions=self.texts[i])
 
     asked = ["a bus that is blue", "red bus in street"]
-    assert report._nearest(Samples(), asked) == (asked, [("a blue bus", 2), ("The red bus in the street.", 1)])
-    prompts, found = report._nearest(Samples(), [])
+    assert pictures._nearest(Samples(), asked) == (asked, [("a blue bus", 2), ("The red bus in the street.", 1)])
+    prompts, found = pictures._nearest(Samples(), [])
     assert prompts == ["A train on the tracks.", "a red bus", "a blue bus"]
     assert [i for _, i in found] == [0, 1, 2]
 
@@ -412,11 +416,11 @@ time.sleep(60)
 """
 
 
-def job_of(module, folder, *commands):
+def job_of(folder, *commands):
     trial = SimpleNamespace(folder=folder, settings=SimpleNamespace(train=SimpleNamespace(kimg=1)), name="x")
     folder.mkdir()
-    queue = deque(ablation.Step(ablation.PICTURES, command) for command in commands)
-    return module.Job(trial, queue, module.Slot(), {})
+    queue = deque(plan.Step(plan.PICTURES, command) for command in commands)
+    return jobs.Job(trial, queue, jobs.Slot(), {})
 
 
 def drive(job, until=lambda: False):
@@ -430,19 +434,19 @@ def drive(job, until=lambda: False):
 
 def test_stopping_waits_for_the_training_though_its_launcher_dies_at_once(tmp_path):
     launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-u', '-c', {TRAP!r}])"
-    job = job_of(script(), tmp_path / "run", [sys.executable, "-c", launcher])
+    job = job_of(tmp_path / "run", [sys.executable, "-c", launcher])
     drive(job, lambda: b"ready" in job.output)
     job.stop(1)
     drive(job)
     assert b"checkpoint written" in (tmp_path / "run" / "ablation.log").read_bytes()
-    assert not ablation.notes(job.trial)  # neither done nor failed
+    assert not results.notes(job.trial)  # neither done nor failed
 
 
 def test_a_second_signal_ends_at_once(tmp_path):
     stubborn = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
     )
-    job = job_of(script(), tmp_path / "run", [sys.executable, "-c", stubborn])
+    job = job_of(tmp_path / "run", [sys.executable, "-c", stubborn])
     drive(job, lambda: b"ready" in job.output)
     job.stop(1)
     job.stop(2)
@@ -451,29 +455,28 @@ def test_a_second_signal_ends_at_once(tmp_path):
 
 def test_a_failed_command_leaves_its_last_lines_and_the_next_goes_on(tmp_path):
     fails = "print('a 5%|#  | 1/20 [00:01<00:20, 1.0it/s]'); print('error: no luck'); raise SystemExit(3)"
-    job = job_of(script(), tmp_path / "run", [sys.executable, "-c", fails], [sys.executable, "-c", "print('next')"])
+    job = job_of(tmp_path / "run", [sys.executable, "-c", fails], [sys.executable, "-c", "print('next')"])
     job.steps[1].name = "second"
-    job.scores["second"] = ablation.Score("second", "")
+    job.scores["second"] = plan.Score("second", "")
     drive(job)
-    assert ablation.notes(job.trial)["pictures"]["error"] == ["error: no luck"]
-    assert ablation.notes(job.trial)["second"]["error"] == [
+    assert results.notes(job.trial)["pictures"]["error"] == ["error: no luck"]
+    assert results.notes(job.trial)["second"]["error"] == [
         f"score second: the command wrote no {tmp_path}/run/scores/second.json"
     ]
 
 
 def test_devices_are_shared_out(monkeypatch):
-    module = script()
-    options = lambda **given: SimpleNamespace(**{"jobs": None, "devices": None} | given)
-    assert [s.devices for s in module.share(options(devices="0,3"), 1)] == ["0", "3"]
-    assert [s.devices for s in module.share(options(devices="0,1,2,3,4"), 2)] == ["0,1", "2,3"]
-    assert [s.devices for s in module.share(options(devices="0,1", jobs=3), 1)] == ["0", "1", "0"]
+    assert [s.devices for s in jobs.share(None, "0,3", 1)] == ["0", "3"]
+    assert [s.devices for s in jobs.share(None, "0,1,2,3,4", 2)] == ["0,1", "2,3"]
+    assert [s.devices for s in jobs.share(3, "0,1", 1)] == ["0", "1", "0"]
     with pytest.raises(UserError, match="processes=2"):
-        module.share(options(devices="0"), 2)
-    monkeypatch.setattr(module.torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda pid: {0, 1, 2, 5})
-    assert [s.cores for s in module.share(options(jobs=2), 1)] == [{0, 2}, {1, 5}]
-    with pytest.raises(UserError, match="--jobs 5"):
-        module.share(options(jobs=5), 1)
+        jobs.share(None, "0", 2)
+    monkeypatch.setattr(jobs.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(jobs.os, "sched_getaffinity", lambda pid: {0, 1, 2, 5})
+    assert [s.cores for s in jobs.share(2, None, 1)] == [{0, 2}, {1, 5}]
+    for wrong in (0, 5):
+        with pytest.raises(UserError, match=f"--jobs {wrong}"):
+            jobs.share(wrong, None, 1)
 
 
 # ---- the command

@@ -4,15 +4,12 @@ Numbers first: what a row costs, its scores as mean ± spread over the seeds, an
 the base, by more than that spread. Then failures, pictures, curves, settings and how it all was made.
 """
 
-import base64
 import csv
 import dataclasses
 import io
-import json
 import math
 import os
 import platform
-import re
 import statistics
 import subprocess
 import time
@@ -24,22 +21,14 @@ from typing import Any
 
 import jinja2
 import torch
-from markupsafe import Markup, escape
-from PIL import Image
 
 import t2i
-from t2i.ablation import Ablation, Outcome, Row, flat, outcome
-from t2i.data.loader import BadSample, Samples
-from t2i.errors import UserError
+from t2i.ablation.chart import COLOURS, curves, number
+from t2i.ablation.pictures import real_pictures, side_by_side
+from t2i.ablation.plan import Ablation, Row, flat
+from t2i.ablation.results import Outcome, outcome
 
-# Of rows, in order, legible on white and on black; where they end, the last for all.
-COLOURS = (
-    "currentColor", "#4e79a7", "#f28e2b", "#e15759", "#3fa7a0", "#59a14f", "#c9a227", "#b07aa1", "#e377a2", "#9c755f",
-    "#6a6ee0", "#94a324", "#0f9bd7", "#8c8c8c",
-)  # fmt: skip
-SEARCHED = 20_000  # samples whose captions are compared with the prompts
-LARGEST = 128  # side of a picture on the page
-POINTS = 80  # of a curve
+TEMPLATES = Path(t2i.__file__).parent / "assets"
 
 
 class Page:
@@ -50,7 +39,7 @@ class Page:
         self.html = a.folder / "report.html"
         self.real = real_pictures(a)
         self.machine = machine()
-        loader = jinja2.FileSystemLoader(Path(__file__).parent / "assets")
+        loader = jinja2.FileSystemLoader(TEMPLATES)
         self.jinja = jinja2.Environment(
             loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
         )
@@ -226,16 +215,6 @@ def verdict(column: Column, place: int, summaries: Sequence[Summary]) -> dict[st
     return {"column": column, "groups": groups}
 
 
-def number(value: float | None, digits: int, sign: bool = False) -> str:
-    """With a true minus, and without -0."""
-    if value is None:
-        return "–"
-    text = f"{value:{'+' if sign else ''}.{digits}f}"
-    if float(text) == 0:
-        text = ("±" if sign else "") + text.lstrip("+-")
-    return text.replace("-", "−")
-
-
 def rows_csv(summaries: Sequence[Summary], columns: Sequence[Column]) -> str:
     """A line a row: costs, and of every score mean, spread, number of seeds and difference to the base."""
     figures = [f"{c.name} {what}" for c in columns for what in ("mean", "spread", "seeds", "difference", "mark")]
@@ -274,179 +253,6 @@ def _csv(lines: list[list[Any]]) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows(lines)
     return out.getvalue()
-
-
-# ---- pictures
-
-
-def real_pictures(a: Ablation) -> list[tuple[str, Path]]:
-    """For each prompt the reference's picture with the nearest caption: (caption, PNG). Kept in the ablation's folder.
-
-    An ablation without prompts gets captions of the reference, spread over it. Near: the words in common over all
-    words of both, a word weighing -log of the share of captions that have it.
-    """
-    if not a.pictures:
-        return []
-    file = a.folder / "real" / "captions.json"
-    wanted = {"reference": a.reference, "asked": a.prompts}
-    try:
-        known = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    if {k: known.get(k) for k in wanted} != wanted:
-        samples = Samples(a.reference)
-        prompts, found = _nearest(samples, a.prompts)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        for i, (_, index) in enumerate(found):
-            Image.fromarray(samples.read(index).image.permute(1, 2, 0).numpy()).save(file.with_name(f"{i:02d}.png"))
-        known = wanted | {"prompts": prompts, "captions": [caption for caption, _ in found]}
-        file.write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    a.prompts = known["prompts"]
-    return [(caption, file.with_name(f"{i:02d}.png")) for i, caption in enumerate(known["captions"])]
-
-
-def _nearest(samples: Samples, prompts: list[str]) -> tuple[list[str], list[tuple[str, int]]]:
-    """The prompts, or else 8 captions, and for each (nearest caption, its sample's number)."""
-    captions: list[tuple[str, int]] = []
-    numbers = range(0, len(samples), -(-len(samples) // SEARCHED))
-    for i in numbers if prompts else range(0, len(samples), -(-len(samples) // 8)):
-        try:
-            captions += [(text, i) for text in samples.look_up(i).captions]
-        except BadSample:
-            continue
-    if not captions:
-        raise UserError(f"reference {samples.source}: no sample can be read; make the shards again")
-    if not prompts:
-        firsts = list({i: (text, i) for text, i in reversed(captions)}.values())[::-1]
-        return [text for text, _ in firsts], firsts
-    words = [frozenset(_words(text)) for text, _ in captions]
-    count = Counter(w for some in words for w in some)
-
-    def weight(some: frozenset[str]) -> float:
-        return sum(math.log((1 + len(words)) / (1 + count[w])) for w in some)
-
-    found = []
-    for prompt in prompts:
-        mine = frozenset(_words(prompt))
-        best = max(range(len(words)), key=lambda k: weight(words[k] & mine) / (weight(words[k] | mine) or 1.0))
-        found.append(captions[best])
-    return prompts, found
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
-
-
-def side_by_side(a: Ablation, outcomes: Sequence[Outcome], real: Sequence[tuple[str, Path]]) -> dict[str, Any] | None:
-    """Prompts down, real pictures and rows across: all of one seed and from the same latents."""
-    per_seed = {s: {o.trial.row.name: o for o in outcomes if o.trial.seed == s and o.pictures} for s in a.seeds}
-    seed = max(a.seeds, key=lambda s: len(per_seed[s]))
-    if not real or not per_seed[seed]:
-        return None
-    rows = []
-    for i, (prompt, (caption, path)) in enumerate(zip(a.prompts, real)):
-        here = [per_seed[seed].get(row.name) for row in a.rows]
-        drawn = [strip(o.pictures[i], upright=len(here) > 6) if o else None for o in here]
-        other = "" if caption.strip().lower().rstrip(".") == prompt.strip().lower().rstrip(".") else caption
-        rows.append({"prompt": prompt, "caption": other, "real": strip([path]), "drawn": drawn})
-    return {"seed": seed, "rows": rows}
-
-
-def strip(paths: Sequence[Path], upright: bool = False) -> dict[str, Any] | None:
-    """Pictures beside or below each other as one data URI, with its size on the page."""
-    pictures = [Image.open(path).convert("RGB") for path in paths]
-    if not pictures:
-        return None
-    large = pictures[0].width > LARGEST
-    if large:
-        pictures = [p.resize((LARGEST, LARGEST), Image.Resampling.LANCZOS) for p in pictures]
-    side = pictures[0].width
-    step = side + max(side // 32, 1)
-    long = len(pictures) * step - (step - side)
-    sheet = Image.new("RGB", (side, long) if upright else (long, side), "#808080")
-    for i, picture in enumerate(pictures):
-        sheet.paste(picture, (0, i * step) if upright else (i * step, 0))
-    data, kind = io.BytesIO(), "jpeg" if large else "png"
-    sheet.save(data, kind, **({"quality": 90} if large else {"optimize": True}))
-    scale = max(80 // side, 1)
-    uri = f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
-    return {"uri": uri, "width": sheet.width * scale, "height": sheet.height * scale}
-
-
-# ---- curves
-
-
-def curves(a: Ablation, outcomes: Sequence[Outcome]) -> list[tuple[str, Markup]]:
-    """A panel for each loss and statistic: the mean over seeds of every row that has it, over kimg."""
-    names = sorted(
-        {k for o in outcomes for k in o.curves}, key=lambda k: ("/" not in k, "_norm" in k or "sign" in k, k)
-    )
-    panels: list[tuple[str, Markup]] = []
-    end = max((x for o in outcomes for points in o.curves.values() for x, _ in points), default=1.0)
-    for name in names:
-        lines = []
-        for i, row in enumerate(a.rows):
-            series = [o.curves[name] for o in outcomes if o.trial.row is row and name in o.curves]
-            if points := average(series):
-                lines.append((row.name, COLOURS[min(i, len(COLOURS) - 1)], points))
-        if name != "ada_p" or any(y for *_, points in lines for _, y in points):
-            panels.append((name, chart(name, lines, end)))
-    return panels
-
-
-def average(series: Sequence[Sequence[tuple[float, float]]], points: int = POINTS) -> list[tuple[float, float]]:
-    """The mean over series of (x, y) in at most so many equal steps of x: (middle of the step, mean)."""
-    everything = [p for one in series for p in one]
-    if not everything:
-        return []
-    end = max(x for x, _ in everything)
-    steps: dict[int, list[tuple[float, float]]] = {}
-    for x, y in everything:
-        steps.setdefault(min(int(x / (end or 1) * points), points - 1), []).append((x, y))
-    return [(statistics.fmean(x for x, _ in s), statistics.fmean(y for _, y in s)) for _, s in sorted(steps.items())]
-
-
-def chart(title: str, lines: Sequence[tuple[str, str, list[tuple[float, float]]]], end: float) -> Markup:
-    """One small panel as SVG, x from 0 to `end` kimg; its scale leaves out the outermost 1 % of the values."""
-    width, height, left, bottom = 250, 130, 38, 16
-    ys = sorted(y for *_, points in lines for _, y in points)
-    cut = len(ys) // 100
-    low, high = ys[cut], ys[-1 - cut]
-    if high - low < 1e-12:
-        low, high = low - 0.5, high + 0.5
-    ticks = nice_ticks(low, high)
-    low, high = min(low, ticks[0]), max(high, ticks[-1])
-
-    def at(x: float, y: float) -> str:
-        up = min(max((y - low) / (high - low), -0.05), 1.05)
-        return f"{left + x / end * (width - left - 4):.1f},{4 + (1 - up) * (height - bottom - 8):.1f}"
-
-    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)} over kimg">']
-    for tick in ticks:
-        y = at(0, tick).split(",")[1]
-        parts.append(f'<line class="grid" x1="{left}" x2="{width - 4}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{left - 4}" y="{y}" dy="3.5" text-anchor="end">{number(tick, _digits(ticks))}</text>')
-    parts.append(f'<text x="{left}" y="{height - 3}">0</text>')
-    parts.append(f'<text x="{width - 4}" y="{height - 3}" text-anchor="end">{end:g} kimg</text>')
-    for name, colour, points in reversed(lines):  # the base on top
-        path = " ".join(at(x, y) for x, y in points)
-        dot = at(*points[0]).split(",")
-        shape = f'<polyline points="{path}"/>' if len(points) > 1 else f'<circle cx="{dot[0]}" cy="{dot[1]}" r="2"/>'
-        parts.append(f'<g class="line" style="color:{colour}"><title>{escape(name)}</title>{shape}</g>')
-    return Markup("".join(parts) + "</svg>")
-
-
-def nice_ticks(low: float, high: float) -> list[float]:
-    """Three to five round numbers that cover most of [low, high]."""
-    raw = (high - low) / 3
-    unit = 10.0 ** math.floor(math.log10(raw))
-    step = next(unit * m for m in (1, 2, 2.5, 5, 10) if unit * m >= raw * 0.999)
-    return [k * step for k in range(math.floor(low / step), math.ceil(high / step) + 1)]
-
-
-def _digits(ticks: Sequence[float]) -> int:
-    step = ticks[1] - ticks[0]
-    return next(d for d in range(12) if abs(round(step, d) - step) < step * 1e-6)
 
 
 # ---- settings, machine
