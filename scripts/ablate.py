@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     a = plan.load(options.ablation, options.overrides, numbers(options.seeds, "--seeds") if options.seeds else ())
     chosen = rows(options.only, a, "--only") if options.only else {row.name for row in a.rows}
     redo = chosen if options.redo == "all" else rows(options.redo, a, "--redo") & chosen if options.redo else set()
-    trials = [t for t in a.trials if t.row.name in chosen]
+    trials = [t for t in a.trials if t.row.name in chosen and t.seed in a.seeds]
     slots = share(options.jobs, options.devices, a.processes)
     if options.dry_run:
         show_plan(a, trials, redo, slots)

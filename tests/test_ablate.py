@@ -93,6 +93,11 @@ def test_rows_and_seeds_become_runs(here):
     assert a.prompts == base.log.prompts
     assert a.reference == base.data.shards
     assert plan.load(write(here), seeds=[4]).trials[0].name == "base-4"
+    ran = here / "runs" / "given" / "base-12"
+    ran.mkdir(parents=True)
+    (ran / "config.yaml").touch()
+    other = plan.load(write(here), seeds=[4])
+    assert (other.seeds, [t.seed for t in other.trials]) == ([4], [4, 12])  # to run; on the page
 
 
 @pytest.mark.parametrize(
@@ -248,6 +253,8 @@ def test_what_is_still_to_do(pretended):
     # Another configuration is neither.
     more = plan.load(a.path, ["train.kimg=8", "optim.g.lr=0.1"])
     assert results.changed(more.trials[0]) == ["optim.g.lr=0.004, now 0.1", "train.kimg=4.0, now 8.0"]
+    shown = results.outcome(more, more.trials[0])
+    assert (shown.state, shown.scores, shown.curves) == ("other settings", {}, {})
 
 
 def test_scores_that_are_not_there_are_told(pretended):

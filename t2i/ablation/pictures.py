@@ -81,8 +81,9 @@ def _words(text: str) -> list[str]:
 
 def side_by_side(a: Ablation, outcomes: Sequence[Outcome], real: Sequence[tuple[str, Path]]) -> dict[str, Any] | None:
     """Prompts down, real pictures and rows across: all of one seed and from the same latents."""
-    per_seed = {s: {o.trial.row.name: o for o in outcomes if o.trial.seed == s and o.pictures} for s in a.seeds}
-    seed = max(a.seeds, key=lambda s: len(per_seed[s]))
+    seeds = list(dict.fromkeys(o.trial.seed for o in outcomes))
+    per_seed = {s: {o.trial.row.name: o for o in outcomes if o.trial.seed == s and o.pictures} for s in seeds}
+    seed = max(seeds, key=lambda s: len(per_seed[s]))
     if not real or not per_seed[seed]:
         return None
     rows = []

@@ -76,13 +76,15 @@ class Ablation:
     name: str
     path: Path
     rows: list[Row]
-    seeds: list[int]
+    seeds: list[int]  # to run
     scores: list[Score]
     prompts: list[str]
     pictures: int  # latents a prompt in the side-by-side; 0 = none
     reference: str  # shards of the real pictures there
     processes: int  # training processes (devices) of a run
-    trials: list[Trial] = field(default_factory=list)  # rows × seeds, all rows of the first seed first
+    trials: list[Trial] = field(
+        default_factory=list
+    )  # all rows of the first seed first; also those of seeds that ran before
 
     @property
     def folder(self) -> Path:
@@ -137,12 +139,10 @@ def load(path: str | Path, overrides: Sequence[str] = (), seeds: Sequence[int] =
         raise UserError(f"{path}: " + "; ".join(problems))
     first = settings[rows[0].name]
     a.reference, a.prompts = a.reference or first.data.shards, a.prompts or first.log.prompts
-    for seed in a.seeds:
+    for seed in [*a.seeds, *seeds_run(a)]:
         for row in rows:
-            made = dataclasses.replace(
-                settings[row.name], name=f"{row.name}-{seed}", runs=str(a.folder), seed=seed
-            )  # fmt: skip
-            a.trials.append(Trial(row, seed, a.folder / f"{row.name}-{seed}", made))
+            made = dataclasses.replace(settings[row.name], name=f"{row.name}-{seed}", runs=str(a.folder), seed=seed)
+            a.trials.append(Trial(row, seed, a.folder / made.name, made))
     for score in scores:
         try:
             fill(score, a.trials[0])
@@ -163,6 +163,13 @@ class _OnceOnly(yaml.SafeLoader):
                 raise yaml.YAMLError(f"{key.value!r} stands twice, again in line {key.start_mark.line + 1}")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def seeds_run(a: Ablation) -> list[int]:
+    """Other seeds than asked for that rows were trained with before: they stay on the page."""
+    names = "|".join(re.escape(row.name) for row in a.rows)
+    found = (re.fullmatch(rf"(?:{names})-(\d+)", file.parent.name) for file in a.folder.glob("*/config.yaml"))
+    return sorted({int(match[1]) for match in found if match} - set(a.seeds))
 
 
 def _strings(value: Any, what: str, problems: list[str]) -> tuple[str, ...]:

@@ -39,18 +39,20 @@ class Page:
         self.html = a.folder / "report.html"
         self.real = real_pictures(a)
         self.machine = machine()
-        loader = jinja2.FileSystemLoader(TEMPLATES)
-        self.jinja = jinja2.Environment(
-            loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-        )
+        jinja = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+            undefined=jinja2.StrictUndefined,
+        )  # fmt: skip
+        self.template = jinja.get_template("ablation.html")
 
     def write(self, states: dict[str, str]) -> list[Outcome]:
         """states: what runs that are neither finished nor failed are doing, by name. Returns what all runs came to."""
         outcomes = [outcome(self.a, t, states.get(t.name, "")) for t in self.a.trials]
         columns = judged_columns(self.a, outcomes)
         summaries = summarise(self.a, outcomes, columns)
-        page = self.jinja.get_template("ablation.html").render(
+        page = self.template.render(
             a=self.a,
+            seeds=sorted({o.trial.seed for o in outcomes}),
             command=self.command,
             machine=self.machine,
             date=time.strftime("%Y-%m-%d %H:%M"),

@@ -105,7 +105,7 @@ class Outcome:
     """What is known of a trial."""
 
     trial: Trial
-    state: str  # finished, failed, not run, or how far it is
+    state: str  # finished, failed, not run, other settings, or how far it is
     error: list[str]  # last lines of the step that failed
     kimg: float
     seconds_per_kimg: float | None
@@ -117,6 +117,8 @@ class Outcome:
 
 def outcome(a: Ablation, trial: Trial, state: str = "") -> Outcome:
     """Reads a trial's folder. `state`: what it is doing, where it is neither finished nor failed."""
+    if changed(trial):
+        return Outcome(trial, "other settings", [], kimg(trial), None, None, {}, {}, [])
     known, lines = notes(trial), metric_lines(trial.folder)
     failed = [entry for entry in known.values() if entry.get("error")]
     reached = kimg(trial)
