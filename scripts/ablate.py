@@ -104,7 +104,7 @@ def run(a: Ablation, trials: list[Trial], slots: list[Slot], page: report.Page) 
     skipped = len(trials) - len(todo)
     active: list[Job] = []
     free, levels, begun = list(slots), Signals(), time.monotonic()
-    bar = Progress(every, start_kimg, len(slots))
+    bar = Progress(every, start_kimg, slots)
     bar.say(f"{a.folder}: {len(trials)} runs of {len(a.rows)} rows × {len(a.seeds)} seeds"
             + (f", {skipped} finished before" if skipped else ""))  # fmt: skip
     done = skipped
@@ -148,6 +148,7 @@ def closing(a: Ablation, job: Job, done: int, of: int, bar: "Progress") -> str:
         return f"{job.trial.name}: {found.state}"
     head = f"[{done}/{of}] {job.trial.name}: {found.state}"
     if found.state == "failed":
+        bar.kimg -= max(job.trial.settings.train.kimg - found.kimg, 0)  # which nobody will wait for
         return f"{head}: {found.error[-1]}"
     facts = [f"{value:.4g} {key}" for key, value in list(found.scores.items())[:3]]
     if found.seconds_per_kimg:
@@ -176,21 +177,21 @@ class Signals:
 class Progress:
     """On a terminal a line for every run at work and one for all; elsewhere a line at the end of each run."""
 
-    def __init__(self, kimg: float, done: float, jobs: int):
+    def __init__(self, kimg: float, done: float, slots: list[Slot]):
         self.first, self.kimg, self.begun, self.looked = done, kimg, time.monotonic(), 0.0
         form = "{desc:<28}{percentage:3.0f}% {bar}{postfix} [{elapsed}<{remaining}]"
         make: Callable[..., tqdm] = lambda **k: tqdm(
             bar_format=form, dynamic_ncols=True, disable=None, leave=False, **k
         )
         self.total = make(total=kimg, initial=done, desc="all", smoothing=0)
-        self.lines = [make(total=1, position=1 + i) for i in range(jobs)]
+        self.lines = [(slot, make(total=1, position=1 + i)) for i, slot in enumerate(slots)]
         self.now = done
 
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *problem: object) -> None:
-        for line in [*self.lines, self.total]:
+        for line in [*(line for _, line in self.lines), self.total]:
             line.close()
 
     def say(self, text: str) -> None:
@@ -212,12 +213,16 @@ class Progress:
         self.now = sum(reached.get(t.name, min(results.kimg(t), t.settings.train.kimg)) for t in trials)
         if self.total.disable:
             return
-        self.total.n = self.now
+        self.total.n, self.total.total = self.now, self.kimg
         self.total.refresh()
-        for line, job in zip(self.lines, active):
-            if line.desc != job.trial.name:
+        for slot, line in self.lines:
+            job = next((job for job in active if job.slot is slot), None)
+            if job is None:
+                line.clear()
+                continue
+            if line.desc != f"{job.trial.name}: ":
                 line.reset(total=job.trial.settings.train.kimg)
-                line.set_description_str(job.trial.name, refresh=False)
+                line.set_description(job.trial.name, refresh=False)
             line.n = reached[job.trial.name]
             line.set_postfix_str(job.doing, refresh=False)
             line.refresh()

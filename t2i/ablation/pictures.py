@@ -80,19 +80,20 @@ def _words(text: str) -> list[str]:
 
 
 def side_by_side(a: Ablation, outcomes: Sequence[Outcome], real: Sequence[tuple[str, Path]]) -> dict[str, Any] | None:
-    """Prompts down, real pictures and rows across: all of one seed and from the same latents."""
+    """Prompts down; across, real pictures and the rows that have any: all of one seed and from the same latents."""
     seeds = list(dict.fromkeys(o.trial.seed for o in outcomes))
     per_seed = {s: {o.trial.row.name: o for o in outcomes if o.trial.seed == s and o.pictures} for s in seeds}
     seed = max(seeds, key=lambda s: len(per_seed[s]))
     if not real or not per_seed[seed]:
         return None
+    shown = [i for i, row in enumerate(a.rows) if row.name in per_seed[seed]]
+    here = [per_seed[seed][a.rows[i].name] for i in shown]
     rows = []
     for i, (prompt, (caption, path)) in enumerate(zip(a.prompts, real)):
-        here = [per_seed[seed].get(row.name) for row in a.rows]
-        drawn = [strip(o.pictures[i], upright=len(here) > 6) if o else None for o in here]
+        drawn = [strip(o.pictures[i], upright=len(here) > 6) for o in here]
         other = "" if caption.strip().lower().rstrip(".") == prompt.strip().lower().rstrip(".") else caption
         rows.append({"prompt": prompt, "caption": other, "real": strip([path]), "drawn": drawn})
-    return {"seed": seed, "rows": rows}
+    return {"seed": seed, "rows": rows, "shown": shown}
 
 
 def strip(paths: Sequence[Path], upright: bool = False) -> dict[str, Any] | None:
