@@ -67,8 +67,8 @@ def batch(rank: int, world: int, step: int, device) -> Batch:
     return Batch(image[mine], one[mine], ids[mine], two[mine]).to(device)
 
 
-def vgg16() -> Vgg:
-    """The layers of a VGG16, with small random weights."""
+def vgg16_weights() -> dict[str, torch.Tensor]:
+    """Of a VGG16's convolutions, random."""
     generator = torch.Generator().manual_seed(0)
     weights, n, i = {}, 0, 3
     for o, convs in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
@@ -77,7 +77,7 @@ def vgg16() -> Vgg:
             weights[f"features.{n}.bias"] = torch.zeros(o)
             n, i = n + 2, o
         n += 1
-    return Vgg(weights)
+    return weights
 
 
 def gradients() -> dict[str, dict[str, torch.Tensor]]:
@@ -87,7 +87,7 @@ def gradients() -> dict[str, dict[str, torch.Tensor]]:
     settings.loss["img_img_vgg"] = {"weight": 1}
     run = train.build(settings, train.start(settings))
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    small, large = run.vgg, vgg16().to(run.device)
+    small, large = run.vgg, Vgg(vgg16_weights()).to(run.device)
     for parameter in [*run.G.parameters(), *run.D.parameters()]:
         # exact zeros (noise strengths) would hide gradients, and the default layout is not worth testing here
         parameter.data += 0.01 * torch.ones_like(parameter)
