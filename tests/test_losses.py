@@ -203,6 +203,20 @@ class LinearGenerator(nn.Module):
         return w.sum(1)[:, :, None, None].expand(-1, -1, 4, 4)
 
 
+def test_mode_seeking_by_hand():
+    class Flat:  # brightness = the latent; the second picture of a caption is drawn at 0.5
+        latent_dim = 1
+
+        def __call__(self, z, text, noise):
+            return torch.full((len(z), 3, 4, 4), 0.5, requires_grad=True)
+
+    v = views(bare_run(G=Flat()), captions=("a", "b", "c", "d"))
+    v.fake = torch.tensor([0.0, 0.3, 9.0, 9.0]).reshape(4, 1, 1, 1).expand(4, 3, 4, 4)
+    loss = regularization.mode_seeking(v, floor=0.1)
+    assert loss.item() == pytest.approx((1 / 0.6 + 1 / 0.3) / 2)  # of the first half of the batch
+    assert loss.requires_grad
+
+
 def test_path_length_by_hand():
     run = SimpleNamespace(G=LinearGenerator(), config=config.load(), path_mean=torch.tensor(0.5))
     v = views(run, captions=("a", "b", "c", "d"))

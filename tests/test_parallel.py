@@ -30,6 +30,7 @@ CASES: dict[str, dict] = {
     "gradient_penalty": {"gradient_penalty": {}},
     "ma_gp": {"ma_gp": {"power": 3}},
     "path_length": {"path_length": {}},
+    "mode_seeking": {"mode_seeking": {}},
     "img_txt_d": {"img_txt_d": {"learnable": True}},
     "img_txt_clip": {"img_txt_clip": {}},
     "one way": {"img_txt_clip": {"symmetric": False}},

@@ -28,6 +28,7 @@ DISCRIMINATOR: dict[str, Callable[..., Tensor]] = {
 GENERATOR: dict[str, Callable[..., Tensor]] = {
     "adversarial": adversarial.generator,
     "path_length": regularization.path_length,
+    "mode_seeking": regularization.mode_seeking,
     "img_txt_d": contrastive.img_txt_d_fake,
     "img_txt_clip": contrastive.img_txt_clip,
     "img_img_d": contrastive.img_img_d,

@@ -1,4 +1,4 @@
-"""Gradient penalties. Lazy: the configuration's `every` runs them on some steps and multiplies the weight."""
+"""Gradient penalties, and what keeps latents apart. Lazy: the configuration's `every` runs them on some steps and multiplies the weight."""
 
 import math
 
@@ -61,3 +61,16 @@ def path_length(v: Views, decay: float = 0.01, shrink: int = 2) -> Tensor:
     average = v.run.path_mean.lerp(mean(lengths.detach().mean()), decay)
     v.run.path_mean.copy_(average)
     return (lengths - average).square().mean()
+
+
+def mode_seeking(v: Views, floor: float = 0.02, shrink: int = 2) -> Tensor:
+    """mean 1 / (|G(z, t) - G(z', t)| + floor): pictures of one caption differ where their latents do (MSGAN,
+    1903.05628, eq. 4, with the distance of the latents, which is much the same for all pairs, left out).
+
+    |·| is the mean absolute difference of two pictures in [-1, 1]; a batch 1/shrink of the usual is drawn again.
+    """
+    rows = max(len(v.batch) // shrink, 1)
+    G = v.run.G
+    again = G(v.rng.randn(rows, G.latent_dim), v.text[:rows], noise=v.rng)  # [b, 3, H, W]
+    apart = (again.float() - v.fake[:rows].float()).abs().mean((1, 2, 3))  # [b]
+    return (apart + floor).reciprocal().mean()
