@@ -27,5 +27,5 @@ def compute(first: Tensor, second: Tensor) -> dict[str, Tensor]:
     betas = BETAS[: scales(min(first.shape[-2:]))]
     betas = tuple(b / sum(betas) for b in betas)
     with torch.no_grad():
-        values = measure(second.double(), first.double(), data_range=2.0, betas=betas, reduction="none")
-    return {"ms_ssim": values.reshape(-1).cpu()}
+        values = measure(second.float(), first.float(), data_range=2.0, betas=betas, reduction="none")
+    return {"ms_ssim": values.reshape(-1).double().cpu()}
