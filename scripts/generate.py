@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
         "--scorer", help="CLIPs that are optimised, separated by commas (the one the model was trained with)"
     )
     s.add_argument("--held-out", help="CLIPs that only look (for scenes: scenes-clip-score)")
-    s.add_argument("--views", type=int, help="augmented views a picture that CLIP's score is the mean of (8)")
+    s.add_argument("--views", type=int, help="augmented views a picture that CLIP's score is the mean of (4)")
     s.add_argument("--top-k", type=int, help="distinct pictures a prompt (4)")
     s.add_argument("--target", type=float, help="stop a prompt at this score")
     s.add_argument("--minutes", type=float, help="stop then; the same command goes on")

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from t2i.errors import UserError, run_command
+from t2i.errors import UserError, closest, run_command
 from t2i.metrics import probe as judge
 from t2i.sampling import load_model
 from t2i.search import Settings, algorithms, search
@@ -49,6 +49,10 @@ def main(arguments: list[str] | None = None) -> None:
     names = options.algorithms.split(",")
     for name in names:
         algorithms.find(name)
+    shapes = options.settings.split(",")
+    for name in shapes:
+        if name not in TABLE:
+            raise UserError(f"--settings {name}: {closest(name, TABLE)}")
     model = load_model(options.checkpoint, options.device)
     wanted = captions(options)
     rows_file = options.out / "rows.jsonl"
@@ -58,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
               "space": options.space, "scorer": options.scorer, "held": options.held_out}  # fmt: skip
     done = {key(row): row for row in rows if all(row[k] == v for k, v in common.items())}
     start, probe = time.monotonic(), judge.load() if options.file is None else None
-    cells = [(n, s) for n in names for s in (TABLE[:1] if n == "best_of_n" else TABLE)]
+    cells = [(n, s) for n in names for s in (TABLE[:1] if n == "best_of_n" else shapes)]
     if "best_of_n" not in names:
         cells.insert(0, ("best_of_n", TABLE[0]))  # what the others are compared with
     cells.sort(key=lambda cell: cell[0] != "best_of_n")
@@ -96,13 +100,12 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--checkpoint", default="scenes-stylegan2", help="(%(default)s)")
     p.add_argument("--algorithms", default=",".join(algorithms.known()), help="separated by commas (all)")
-    p.add_argument(
-        "--budget", type=int, default=2000, help="evaluations a run (%(default)s; the settings' own: 100000)"
-    )
+    p.add_argument("--settings", default=",".join(TABLE), help="population x generations (%(default)s)")
+    p.add_argument("--budget", type=int, default=2000, help="evaluations a run (%(default)s; the settings': 100000)")
     p.add_argument("--prompts", type=int, default=5, help="captions of held-out pairs (%(default)s)")
     p.add_argument("--file", type=Path, help="captions of your own, one a line, instead; then without the probe")
     p.add_argument("--seeds", type=int, default=3, help="(%(default)s)")
-    p.add_argument("--views", type=int, default=8, help="of a picture, that its score is the mean of (%(default)s)")
+    p.add_argument("--views", type=int, default=4, help="of a picture, that its score is the mean of (%(default)s)")
     p.add_argument("--space", default="z", help="(%(default)s)")
     p.add_argument("--scorer", default="", help="CLIPs to optimise (the model's)")
     p.add_argument("--held-out", default="", help="CLIPs that only look (of scenes: scenes-clip-score)")

@@ -603,6 +603,8 @@ def test_table(folder, tmp_path, capsys):
     (tmp_path / "captions.txt").write_text("a green train\na red bus\n")
     command = ["--checkpoint", str(folder), "--file", str(tmp_path / "captions.txt"), "--budget", "40", "--views", "1",
                "--seeds", "1", "--algorithms", "ga", "--out", str(tmp_path / "table"), "--device", "cpu"]  # fmt: skip
+    with pytest.raises(UserError, match=r"--settings 200x400: known: .* did you mean '200x500'"):
+        table.main([*command, "--settings", "200x400"])
     table.main([*command, "--minutes", "0"])
     assert "0 runs" in capsys.readouterr().out
     table.main(command)

@@ -27,7 +27,7 @@ class Settings:
     objective: str = ""  # see objectives.parse; "" is clip, and for nsga2 clip and the discriminator
     scorer: str = ""  # CLIPs of `clip`; "" is the one that the model was trained with
     held_out: str = ""  # CLIPs that only look; "" is the second one of scenes, if the first is optimised
-    views: int = 8
+    views: int = 4  # of a picture, that its CLIP score is the mean of
     seed: int = 0
     truncation: float = 1.0
     noise: str = "const"
