@@ -105,20 +105,16 @@ class Resampling(NamedTuple):
         matrix = F.pad(self.f, (0, 1))[index].to(x.dtype)  # [out, size]
         last = layout(x) == torch.channels_last
         x = x.permute(0, 2, 3, 1) if last else x.contiguous()
-        y = (
-            x.new_empty(b, out if axis == 0 else h, out if axis == 1 else w, c)
-            if last
-            else x.new_empty(b, c, out if axis == 0 else h, out if axis == 1 else w)
-        )
+        oh, ow = (out, w) if axis == 0 else (h, out)
+        y = x.new_empty((b, oh, ow, c) if last else (b, c, oh, ow))
         picture = y.permute(0, 3, 1, 2) if last else y  # [B, C, H, W]
         # As three dimensions, of which the second is resampled; or the last, by a product from the other side.
         middle = axis == 0 or last
         if not middle:
             x, y = x.view(1, -1, w), y.view(1, -1, out)
-        elif axis == 0:
-            x, y = (t.view(b if last else b * c, len(t[0] if last else t[0, 0]), -1) for t in (x, y))
         else:
-            x, y = x.view(b * h, w, c), y.view(b * h, out, c)
+            many = b * h if axis == 1 else b if last else b * c
+            x, y = x.view(many, size, -1), y.view(many, out, -1)
         block = BLOCK if x.device.type == "cpu" else LONGEST
         for start in range(0, out, block):
             stop = min(start + block, out)

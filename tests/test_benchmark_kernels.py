@@ -1,0 +1,39 @@
+"""scripts/benchmark_kernels.py: both forms that it times compute the same, and it says what it measured."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from t2i import config
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmark_kernels.py"
+SPEC = importlib.util.spec_from_file_location("benchmark_kernels", SCRIPT)
+benchmark = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(benchmark)
+
+
+@pytest.mark.parametrize("kind", ["t", "r"])
+def test_the_published_form_of_stylegan3_is_ours(kind):
+    small = [
+        "model.name=stylegan3", "model.resolution=16", "model.channel_base=64", "model.channel_max=6",
+        "model.latent_dim=8", "model.style_dim=8", "model.stylegan3_layers=4", f"model.stylegan3={kind}",
+    ]  # fmt: skip
+    settings = config.load(None, small)
+    ours, theirs = (benchmark.measure(published, settings, 2, 1, "cpu") for published in (False, True))
+    torch.testing.assert_close(ours["picture"], theirs["picture"], rtol=1e-4, atol=1e-5)
+    assert ours["picture"].std() > 0
+    assert 0 < ours["kept"] < theirs["kept"] / 2
+
+
+def test_attention_is_compared(monkeypatch, capsys):
+    arguments = ["attention", "--lengths", "8", "300", "--repeat", "1", "--heads", "1", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    benchmark.main()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[:2] for row in rows] == [["8", "plain"], ["8", "ours"], ["300", "plain"], ["300", "ours"]]
+    assert all(float(row[-1]) < 1e-4 for row in rows)
+    plain, ours = (float(row[5]) for row in rows[2:])
+    assert ours < plain
