@@ -9,6 +9,7 @@ numbers): how far it is from the cost that nobody avoids. Compare ratios of one 
 
 import argparse
 import json
+import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -27,7 +28,6 @@ from t2i.errors import UserError, run_command
 from t2i.interfaces import Batch
 from t2i.log import memory_gb
 from t2i.losses import adversarial, regularization
-from t2i.machine import cpu_name
 from t2i.rng import Rng
 from t2i.views import Views
 
@@ -79,6 +79,14 @@ def main() -> None:
         print(f"{row['phase']:<28}{row.get('precision', ''):>10}{numbers}")
     if a.json:
         a.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+
+
+def cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 def seconds(function: Callable[[], Any], repeat: int, device: torch.device) -> float:
