@@ -250,6 +250,8 @@ def show_plan(a: Ablation, trials: list[Trial], redo: set[str], slots: list[Slot
     print(f"\n{count} of {len(trials)} runs to do, {len(slots)} at a time, into {a.folder}. The first one's commands:")
     for step in plan.steps(a, trials[0]):
         print(f"  {step.name}: {shlex.join(step.command)}")
+    if a.pictures and not a.prompts:
+        print(f"  {plan.PICTURES}: of captions of {a.reference}")
 
 
 if __name__ == "__main__":

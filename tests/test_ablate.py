@@ -328,6 +328,7 @@ def test_numbers():
     assert chart.number(-0.126, 2) == "−0.13"
     assert chart.number(0.126, 2, sign=True) == "+0.13"
     assert chart.number(-0.001, 2, sign=True) == "±0.00"
+    assert chart.number(-103674627.9, 0, sign=True) == "−1.037e8"
     assert chart.number(None, 2) == "–"
 
 

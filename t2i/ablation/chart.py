@@ -91,10 +91,10 @@ def _digits(ticks: Sequence[float]) -> int:
 
 
 def number(value: float | None, digits: int, sign: bool = False) -> str:
-    """With a true minus, and without -0."""
+    """With a true minus, and without -0; in powers of ten where it would be too long."""
     if value is None:
         return "–"
-    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    text = f"{value:{'+' if sign else ''}.{f'{digits}f' if abs(value) < 1e6 else '3e'}}".replace("e+0", "e")
     if float(text) == 0:
         text = ("±" if sign else "") + text.lstrip("+-")
     return text.replace("-", "−")

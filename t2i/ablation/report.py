@@ -9,24 +9,21 @@ import dataclasses
 import io
 import math
 import os
-import platform
 import statistics
-import subprocess
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import torch
 
 import t2i
 from t2i.ablation.chart import COLOURS, curves, number
 from t2i.ablation.pictures import real_pictures, side_by_side
 from t2i.ablation.plan import Ablation, Row, flat
 from t2i.ablation.results import Outcome, outcome
+from t2i.machine import machine
 
 TEMPLATES = Path(t2i.__file__).parent / "assets"
 
@@ -257,7 +254,7 @@ def _csv(lines: list[list[Any]]) -> str:
     return out.getvalue()
 
 
-# ---- settings, machine
+# ---- settings
 
 
 def settings_table(a: Ablation) -> dict[str, Any]:
@@ -268,27 +265,3 @@ def settings_table(a: Ablation) -> dict[str, Any]:
     keys = [k for k in keys if len({repr(one.get(k)) for one in every}) > 1]
     lines = [[(one.get(k, "–"), one.get(k) == every[0].get(k)) for k in keys] for one in every]
     return {"keys": keys, "lines": lines}
-
-
-def cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def machine() -> dict[str, str]:
-    """Hardware and versions."""
-    facts = {"CPU": f"{cpu_name()}, {len(os.sched_getaffinity(0))} cores"}
-    if torch.cuda.is_available():
-        names = Counter(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-        facts["GPU"] = ", ".join(f"{n} × {name}" for name, n in names.items())
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        commit = ""
-    facts["versions"] = f"t2i {t2i.__version__}{f' ({commit})' if commit else ''}, torch {torch.__version__}, "
-    facts["versions"] += f"Python {platform.python_version()}"
-    return facts

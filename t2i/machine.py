@@ -1,0 +1,35 @@
+"""What figures were measured on, for whoever reads them later."""
+
+import os
+import platform
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+import t2i
+
+
+def cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def machine() -> dict[str, str]:
+    """Hardware and versions."""
+    facts = {"CPU": f"{cpu_name()}, {len(os.sched_getaffinity(0))} cores"}
+    if torch.cuda.is_available():
+        names = Counter(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        facts["GPU"] = ", ".join(f"{n} × {name}" for name, n in names.items())
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = ""
+    facts["versions"] = f"t2i {t2i.__version__}{f' ({commit})' if commit else ''}, torch {torch.__version__}, "
+    facts["versions"] += f"Python {platform.python_version()}"
+    return facts
