@@ -16,8 +16,9 @@ from t2i import config
 from t2i.data import coco, shards
 from t2i.encoders.text import load_text_encoder
 from t2i.errors import UserError
-from t2i.metrics import compare, inception, lpips_diversity, networks, sources, suite
+from t2i.metrics import compare, equivariance, inception, lpips_diversity, networks, sources, suite
 from t2i.nets import stylegan2
+from t2i.rng import SampleRng
 from t2i.sampling import load_model, save_model, to_uint8
 
 ROOT = Path(__file__).parents[1]
@@ -305,6 +306,23 @@ def test_ppl_and_lpips_walk_the_generator(model, tiny_shards, tmp_path, monkeypa
     assert result["scores"]["ppl"] > 0
     assert result["scores"]["lpips_diversity"] > 0
     assert result["protocol"]["pairs"] == 3
+
+
+def test_equivariance_of_a_generator(tiny_shards, tmp_path):
+    settings = config.load(None, [*TINY, "model.resolution=32"])
+    dim = load_text_encoder("scenes-clip").dim
+    save_model(tmp_path / "m", stylegan2.Generator(settings.model, dim).state_dict(), settings, dim, 1.0)
+    (tmp_path / "captions.txt").write_text("a red bus\na dog\na zebra\n")
+    ask = ("--checkpoint", tmp_path / "m", "--captions", tmp_path / "captions.txt")
+    result = command(*ask, "--metrics", "eq_r,eq_t", out=tmp_path / "a.json")
+    assert list(result["scores"]) == ["eq_t", "eq_t_frac", "eq_r"]
+    # What the table's way through squared errors says is what the metric says of the same pictures.
+    model = load_model(tmp_path / "m")
+    z = SampleRng([0, 1, 2]).randn(3, 8)
+    text = model.text_encoder(["a red bus", "a dog", "a zebra"])
+    expected = equivariance.compute(model.generator, z, text)
+    assert list(result["scores"].values()) == pytest.approx(list(expected.values()))
+    assert "eq_t" not in command(*ask, out=tmp_path / "a.json")["scores"]  # costs too much to be had unasked
 
 
 def test_a_clip_that_training_used_is_told_of(model, tiny_shards, tmp_path):

@@ -63,6 +63,8 @@ def choose(
             return "needs two pictures of a caption"
         if name == "swd" and (side < swd.SMALLEST or side & (side - 1)):
             return f"needs pictures whose side is a power of two from {swd.SMALLEST} up"
+        if name in ("eq_t", "eq_r") and side < 32:
+            return "needs pictures of 32 pixels or more"
         reason = next((m for n in metric.networks if (m := missing(n, files, scenes))), None)
         if not reason and not drawn and (name == "probe" or (name == "soa" and not files.detector)):
             return "the captions do not say what should be seen: take those of scenes shards"
@@ -74,7 +76,7 @@ def choose(
             if reason := lacks(name):
                 raise UserError(f"--metrics {name}: {reason}")
         return chosen, {}
-    reasons = {name: lacks(name) for name in METRICS}
+    reasons = {name: "only when asked for by name" if m.costly else lacks(name) for name, m in METRICS.items()}
     chosen = [name for name, reason in reasons.items() if not reason]
     if not chosen:
         raise UserError("no metric can be computed: " + "; ".join(f"{n}: {r}" for n, r in reasons.items()))

@@ -4,8 +4,10 @@ A new metric is a file with `compute` and a line here. `compute` gives numbers, 
 the score and whose spread gives its interval.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from t2i.errors import UserError, closest
 from t2i.metrics import (
     clip_score,
     cmmd,
+    equivariance,
     fid,
     inception_score,
     kid,
@@ -63,6 +66,7 @@ class Metric:
     moments: bool = False  # of the reference it needs only mean and covariance
     whole: bool = False  # only a whole set has a score: its interval takes computing it again
     of: str = "pictures"  # pictures, pairs (two pictures of each caption) or model (asks the generator itself)
+    costly: bool = False  # computed only when asked for by name
     parts: tuple[str, ...] = ()  # of the generator, that a metric of the model needs
 
 
@@ -98,6 +102,11 @@ def _clip_score(e: Evidence) -> dict[str, Tensor]:
         found = clip_score.retrieval(images, texts, torch.arange(len(images)))
         scores |= {f"encoder_{name}": value for name, value in found.items()}
     return scores
+
+
+def _decibels(e: Evidence, *names: str) -> dict[str, float]:
+    """PSNR of pictures in [-1, 1] from their squared errors."""
+    return {name: 10 * math.log10(4 / max(float(e.fake[name].mean()), 1e-30)) for name in names}
 
 
 def _r_precision(e: Evidence) -> dict[str, Any]:
@@ -142,6 +151,11 @@ METRICS: dict[str, Metric] = {
         lambda e: ppl.compute(e.fake["ppl"]),
         ("lpips_vgg",), lower=True, of="model", parts=("mapping", "synthesis"),
     ),
+    "eq_t": Metric(
+        lambda e: _decibels(e, "eq_t", "eq_t_frac"), scores=("eq_t", "eq_t_frac"), of="model", costly=True,
+        parts=("synthesis",),
+    ),
+    "eq_r": Metric(lambda e: _decibels(e, "eq_r"), of="model", costly=True, parts=("synthesis",)),
     "soa": Metric(_soa, ("detector",), ("seen",), ("soa_i", "soa_c")),
     "vgg": Metric(
         lambda e: vgg_distance.compute(e.fake["vgg"], e.real["vgg"], e.networks["vgg"].of.layers),
@@ -169,9 +183,24 @@ def _path_lengths(source: Generated, networks: dict[str, Network], numbers: Sequ
         return {"ppl": ppl.distances(w0, w1, synthesize, networks["lpips_vgg"].of)}
 
 
+def _moved(
+    kinds: dict[str, str], source: Generated, _: dict[str, Network], numbers: Sequence[int]
+) -> dict[str, Tensor]:
+    """Squared errors of pictures whose input was moved; kinds: of equivariance.KINDS → the score's name."""
+    generator, seeds = source.model.generator, [source.seed + n for n in numbers]
+    z = SampleRng(seeds, source.model.device).randn(len(numbers), generator.latent_dim)
+    text = source.model.text_encoder([source.captions[n].text for n in numbers])
+    found = equivariance.compute(generator, z, text, seed=seeds[0], kinds=kinds)
+    rows = lambda db: torch.full((len(numbers),), 4 / 10 ** (db / 10), dtype=torch.float64)
+    return {kinds[kind]: rows(db) for kind, db in found.items()}
+
+
 # What is measured on the generator: name → (source, networks, numbers of captions) → rows, for `measure` to sum up.
-# eq_t and eq_r (equivariance.py) belong here, with parts=("synthesis.input.transform",) in the table above.
-MODEL: dict[str, Callable[[Generated, dict[str, Network], Sequence[int]], dict[str, Tensor]]] = {"ppl": _path_lengths}
+MODEL: dict[str, Callable[[Generated, dict[str, Network], Sequence[int]], dict[str, Tensor]]] = {
+    "ppl": _path_lengths,
+    "eq_t": partial(_moved, {"EQ-T": "eq_t", "EQ-T frac": "eq_t_frac"}),
+    "eq_r": partial(_moved, {"EQ-R": "eq_r"}),
+}
 
 
 def known(names: Sequence[str]) -> list[str]:
