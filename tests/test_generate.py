@@ -235,7 +235,7 @@ def drop_a_weight(folder: Path) -> None:
         (lambda f: rewrite(f, version="0.3", config__model__colour="red"), r"colour.*written by t2i 0.3"),
         (lambda f: rewrite(f, config__model__resolution="big"), "resolution"),
         (lambda f: rewrite(f, config__model__resolution=48), "a power of two"),
-        (lambda f: rewrite(f, config__model__name="stylegan"), "did you mean 'stylegan2'"),
+        (lambda f: rewrite(f, config__model__name="stylegan22"), "did you mean 'stylegan2'"),
         (lambda f: rewrite(f, config__model__name="ops"), "model.name=ops: known"),
         (lambda f: rewrite(f, config__model__name="..errors"), "model.name=..errors: known"),
         (lambda f: rewrite(f, text_dim=77), "width 77, but encoders.text=.* has 10"),

@@ -26,7 +26,7 @@ def bare_run(loss=None, **parts):
     """A run without networks but those that are given."""
     settings = config.load()
     settings.loss = loss or {}
-    parts = {"D": nn.Module(), "config": settings, "queues": {}, "ada_p": 0.0} | parts
+    parts = {"D": nn.Module(), "config": settings, "queues": {}, "ada_p": 0.0, "perturb": None} | parts
     return SimpleNamespace(**parts)
 
 

@@ -1,4 +1,5 @@
-"""Gradient penalties, and what keeps latents apart. Lazy: the configuration's `every` runs them on some steps and multiplies the weight."""
+"""Gradient penalties, and what keeps latents apart. Lazy: the configuration's `every` runs them on some steps and
+multiplies the weight."""
 
 import math
 
