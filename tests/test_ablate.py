@@ -219,7 +219,7 @@ def pretended(here, tiny_shards):
     path = write(
         here, name="demo", rows=rows, seeds=[0, 1, 2], scores={"probe": score},
         prompts=["a <b>red</b> bus & more", "a zebra"],
-        overrides=["train.kimg=4", f"data.shards={tiny_shards}", "model.resolution=16"],
+        overrides=["train.kimg=4", "optim.g.lr=0.004", f"data.shards={tiny_shards}", "model.resolution=16"],
     )  # fmt: skip
     a = plan.load(path)
     values = {
