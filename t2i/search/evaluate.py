@@ -1,5 +1,6 @@
 """Points → scores, in micro-batches that do not depend on the population, on one process or several."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,17 +44,18 @@ class Evaluator:
         table = torch.zeros(n, sum(columns), dtype=torch.float64)
         starts = range(0, n, self.batch)
         for start in starts[parallel.rank() :: parallel.world()]:
-            table[start : start + self.batch] = self._rows(points[start : start + self.batch], gradients)
+            rows = points[start : start + self.batch]
+            table[start : start + self.batch] = self._fitting(rows, lambda part: self._pass(part, gradients))
         if parallel.world() > 1:
             table = parallel.total(table.to(self.space.device)).cpu()  # each row is another's zeros: exact
         a, b, c, d = (x.numpy() for x in table.split(columns, 1))
         return Scores(a, b, c if gradients else None, d if self.looks else None)
 
-    def _rows(self, points: np.ndarray, gradients: bool) -> Tensor:
-        """One micro-batch, [n, columns]; in parts of self.most rows."""
+    def _fitting(self, points: np.ndarray, work: Callable[[Tensor], Tensor]) -> Tensor:
+        """The work on one micro-batch, in parts of as many rows as fit into memory."""
         while True:
             try:
-                return torch.cat([self._pass(torch.from_numpy(p), gradients) for p in self._parts(points)])
+                return torch.cat([work(torch.from_numpy(p)) for p in self._parts(points)])
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
@@ -84,8 +86,9 @@ class Evaluator:
     def images(self, points: np.ndarray) -> Tensor:
         """[n, 3, H, W] on the device, in micro-batches."""
         with exact():
-            parts = torch.from_numpy(points).to(self.space.device).split(self.batch)
-            return torch.cat([self.space.images(part).float() for part in parts])
+            draw = lambda part: self.space.images(part.to(self.space.device)).float()
+            starts = range(0, len(points), self.batch)
+            return torch.cat([self._fitting(points[i : i + self.batch], draw) for i in starts])
 
     @torch.no_grad()
     def pictures(self, points: np.ndarray) -> Tensor:
