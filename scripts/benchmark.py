@@ -15,7 +15,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from t2i.errors import UserError, run_command
 from t2i.interfaces import Batch
 from t2i.log import memory_gb
 from t2i.losses import adversarial, regularization
+from t2i.machine import cpu_name
 from t2i.rng import Rng
 from t2i.step import train_step
 from t2i.views import Views
@@ -145,14 +145,6 @@ def compare(a: argparse.Namespace) -> list[dict[str, Any]]:
         })  # fmt: skip
     first = found[0]["seconds_per_kimg"]
     return [row | {"ratio": row["seconds_per_kimg"] / first} for row in found]
-
-
-def cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def seconds(function: Callable[[], Any], repeat: int, device: torch.device) -> float:

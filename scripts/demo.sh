@@ -15,7 +15,7 @@ $python scripts/make_shards.py scenes --out shards/scenes-demo-64 --count 6000 -
 
 step "3/5 training (runs/demo; 6 minutes, the snapshots there show how it goes)"
 .venv/bin/accelerate launch t2i/train.py name=demo data.shards=shards/scenes-demo-64 train.minutes=6 \
-    train.batch=16 loss.img_txt_clip.weight=1 loss.img_txt_d.weight=1 log.snapshot_kimg=2
+    train.d_blur=0 loss.img_txt_clip.weight=1 loss.img_txt_d.weight=1 log.snapshot_kimg=2
 
 step "4/5 drawing prompts"
 $python scripts/generate.py --checkpoint runs/demo --count 6 --out out/demo.png \

@@ -1,6 +1,7 @@
 """Shared by all tests."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,3 +25,18 @@ def tiny_shards(tmp_path_factory) -> Path:
     command = [sys.executable, str(script), "scenes", "--out", str(out)]
     subprocess.run([*command, "--count", "40", "--size", "16", "--workers", "1"], check=True, capture_output=True)
     return out
+
+
+def train_here(monkeypatch, *arguments: str) -> None:
+    """The training command in this process, which is then as it was."""
+    from t2i import train
+
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    threads = torch.get_num_threads()
+    try:
+        train.main()
+    finally:
+        torch.set_num_threads(threads)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

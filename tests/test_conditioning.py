@@ -2,12 +2,11 @@
 
 import json
 import math
-import signal
-import sys
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
+import conftest
 import pytest
 import torch
 import torch.nn.functional as F
@@ -195,15 +194,7 @@ def test_what_has_changed_is_computed(featured):
 
 def train_here(monkeypatch, *settings: str) -> dict[str, torch.Tensor]:
     """Trains by the command, in this process, and returns the last checkpoint's state."""
-    monkeypatch.setattr(sys, "argv", ["train.py", *TINY, "log.every=1", "log.grid=2", *settings])
-    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-    threads = torch.get_num_threads()
-    try:
-        train.main()
-    finally:
-        torch.set_num_threads(threads)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    conftest.train_here(monkeypatch, *TINY, "log.every=1", "log.grid=2", *settings)
     made = config.load(None, [s for s in settings if s.startswith(("runs", "name"))])
     newest = checkpoint.folders(Path(made.runs) / made.name)[-1]
     return torch.load(newest / "state.pt", weights_only=True)

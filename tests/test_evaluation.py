@@ -2,10 +2,9 @@
 
 import json
 import os
-import signal
-import sys
 from pathlib import Path
 
+import conftest
 import pytest
 import torch
 
@@ -30,15 +29,7 @@ def arguments(tiny_shards, tmp_path):
 def run_here(arguments, monkeypatch, *more):
     """Trains in this process and returns the run's folder."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})  # one thread: cores may be busy with other tests
-    monkeypatch.setattr(sys, "argv", ["train.py", str(ROOT / "configs" / "scenes.yaml"), *arguments, *more])
-    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-    threads = torch.get_num_threads()
-    try:
-        train.main()
-    finally:
-        torch.set_num_threads(threads)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    conftest.train_here(monkeypatch, str(ROOT / "configs" / "scenes.yaml"), *arguments, *more)
     settings = config.load(None, [*arguments, *more])
     return Path(settings.runs) / settings.name
 

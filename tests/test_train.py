@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import conftest
 import pytest
 import safetensors.torch
 import torch
@@ -33,15 +34,7 @@ def arguments(tiny_shards, tmp_path):
 
 def run_here(arguments, monkeypatch, *more):
     """Trains in this process and returns the run's folder."""
-    monkeypatch.setattr(sys, "argv", ["train.py", *arguments, *more])
-    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-    threads = torch.get_num_threads()
-    try:
-        train.main()
-    finally:
-        torch.set_num_threads(threads)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    conftest.train_here(monkeypatch, *arguments, *more)
     settings = config.load(arguments[0], [*arguments[1:], *more])
     return Path(settings.runs) / settings.name
 
