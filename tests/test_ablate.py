@@ -252,7 +252,7 @@ def test_what_is_still_to_do(pretended):
     assert names(base) == ["probe", "pictures"]
     # Another configuration is neither.
     more = plan.load(a.path, ["train.kimg=8", "optim.g.lr=0.1"])
-    assert results.changed(more.trials[0]) == ["optim.g.lr=0.005, now 0.1", "train.kimg=4.0, now 8.0"]
+    assert results.changed(more.trials[0]) == ["optim.g.lr=0.004, now 0.1", "train.kimg=4.0, now 8.0"]
     shown = results.outcome(more, more.trials[0])
     assert (shown.state, shown.scores, shown.curves) == ("other settings", {}, {})
 
