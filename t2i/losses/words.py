@@ -32,7 +32,9 @@ def _contrast(v: Views, judgement: Judgement, gamma1: float, gamma2: float, gamm
     hidden = v.same & ~F.one_hot(own, len(everyone)).bool()
     with torch.autocast(words.device.type, enabled=False):
         to_words = gamma3 * match(regions, gather(words), everyone, gamma1, gamma2)  # [B, N] my pictures
-        to_regions = gamma3 * match(gather(regions), words, v.text.mask, gamma1, gamma2).T  # [B, N] my captions
+        to_regions = to_words.T  # [B, N] my captions; one process has all pictures and captions at hand
+        if len(everyone) > len(words):
+            to_regions = gamma3 * match(gather(regions), words, v.text.mask, gamma1, gamma2).T
         logits = (x.masked_fill(hidden, float("-inf")) for x in (to_words, to_regions))
         return torch.stack([F.cross_entropy(x, own) for x in logits]).mean()
 
