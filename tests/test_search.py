@@ -546,7 +546,7 @@ def test_without_a_clip(tmp_path):
     result = search(model, [PROMPT], QUICK, say=said.append)[0]
     assert set(result.found[0].terms) == {"d_text", "d_contrast"}
     assert any("no CLIP" in line for line in said)
-    with pytest.raises(UserError, match="was trained without a CLIP .*--scorer"):
+    with pytest.raises(UserError, match=r"was trained without a CLIP .*--scorer"):
         search(model, [PROMPT], replace(QUICK, objective="clip"))
     with pytest.raises(UserError, match="neither a CLIP"):
         search(bare, [PROMPT], QUICK)
