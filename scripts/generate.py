@@ -95,7 +95,11 @@ def parser() -> argparse.ArgumentParser:
     s.add_argument("--generations", type=int, help="(20)")
     s.add_argument("--budget", type=int, help="evaluations a prompt, shared among prompts, in place of --generations")
     s.add_argument("--space", help="z or w, with +truncation and +noise to search those too (z)")
-    s.add_argument("--objective", help="clip, d, typical or a sum as clip+0.1*d; two with a comma for nsga2 (clip)")
+    s.add_argument(
+        "--objective",
+        help="a sum, as clip+0.1*d, of clip, contrast (other colours), d, d_text, d_contrast and typical; two with a "
+        "comma for nsga2 (clip+contrast+d_text+d_contrast)",
+    )
     s.add_argument(
         "--scorer", help="CLIPs that are optimised, separated by commas (the one the model was trained with)"
     )
@@ -162,7 +166,8 @@ def search(options: argparse.Namespace, prompts: list[str]) -> None:
                 say(line)
         if first:
             report.save(results, folder, [f"{i:04d}-{slug([p])}" for i, p in enumerate(prompts, 1)], facts)
-        say(f"{folder}: grid.png, history.png, best/, result.json, record.jsonl")
+        more = "".join(f", {name}" for name in ("front-*.png", "archive-*.png") if any(folder.glob(name)))
+        say(f"{folder}: grid.png, history.png, best/, result.json, record.jsonl{more}")
     except KeyboardInterrupt:
         say("the same command goes on from here")
         raise

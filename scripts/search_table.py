@@ -59,8 +59,9 @@ def main(arguments: list[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in rows_file.read_text().splitlines()] if rows_file.is_file() else []
     common = {"model": str(model.path), "kimg": model.kimg, "budget": options.budget, "views": options.views,
-              "space": options.space, "scorer": options.scorer, "held": options.held_out}  # fmt: skip
-    done = {key(row): row for row in rows if all(row[k] == v for k, v in common.items())}
+              "space": options.space, "scorer": options.scorer, "held": options.held_out,
+              "objective": options.objective}  # fmt: skip
+    done = {key(row): row for row in rows if all(row.get(k) == v for k, v in common.items())}
     start, probe = time.monotonic(), judge.load() if options.file is None else None
     cells = [(n, s) for n in names for s in (TABLE[:1] if n == "best_of_n" else shapes)]
     if "best_of_n" not in names:
@@ -80,6 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
             settings = Settings(
                 name, max(min(population, cost), algorithms.find(name).smallest), cost, seed=seed, views=options.views,
                 space=options.space, scorer=options.scorer, held_out=options.held_out, batch=options.batch,
+                objective="" if algorithms.find(name).objectives > 1 else options.objective,
                 baseline=False,
             )  # fmt: skip
             if name == "best_of_n":
@@ -106,7 +108,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--file", type=Path, help="captions of your own, one a line, instead; then without the probe")
     p.add_argument("--seeds", type=int, default=3, help="(%(default)s)")
     p.add_argument("--views", type=int, default=4, help="of a picture, that its score is the mean of (%(default)s)")
-    p.add_argument("--space", default="z", help="(%(default)s)")
+    p.add_argument("--space", default="w", help="z for models without a mapping network (%(default)s)")
+    p.add_argument("--objective", default="", help="of all but nsga2, see generate.py")
     p.add_argument("--scorer", default="", help="CLIPs to optimise (the model's)")
     p.add_argument("--held-out", default="", help="CLIPs that only look (of scenes: scenes-clip-score)")
     p.add_argument("--minutes", type=float, default=math.inf, help="start no run after these")
@@ -148,7 +151,7 @@ def figures(result: Result, probe: judge.Probe | None, thing: str, color: str | 
     """The best picture's scores; the probe's verdict on all found and on plain samples."""
     best = result.found[0]
     row: dict[str, Any] = {
-        "score": best.terms.get("clip", best.score), "held_out": number(best.held_out), "spent": result.spent,
+        "score": best.score, "held_out": number(best.held_out), "spent": result.spent,
         "plain_score": result.plain["score"], "plain_held_out": [number(x) for x in result.plain["held_out"]],
         "alike": number(result.latents_alike),
     }  # fmt: skip

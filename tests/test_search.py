@@ -22,10 +22,11 @@ from t2i import config, sampling
 from t2i.encoders.clip import load_clip
 from t2i.errors import UserError
 from t2i.sampling import load_model, save_model, to_uint8
-from t2i.search import Settings, algorithms, search
+from t2i.search import Settings, algorithms, report, search
 from t2i.search import objectives as goals
 from t2i.search.distinct import distinct, similarity
 from t2i.search.evaluate import Evaluator, Looks
+from t2i.search.hunt import pareto
 from t2i.search.objectives import Objectives, clip_similarity, discriminator_logit
 from t2i.search.record import candidate, pack, unpack
 from t2i.search.spaces import Space
@@ -255,6 +256,34 @@ def test_clip_is_the_mean_over_fixed_views():
         assert len({bool(x[..., 0].mean() < x[..., -1].mean()) for x in seen}) == sides
 
 
+def test_contrast_is_with_other_colours():
+    assert goals.recolored("a zebra") == []
+    others = goals.recolored("A Red bus near a green tree, reddish")
+    assert len(others) == 2 * 10
+    assert "A blue bus near a green tree, reddish" in others
+    assert "A Red bus near a brown tree, reddish" in others
+    assert len(goals.recolored("a grey cat")) == 10
+    clip = load_clip("scenes-clip")
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    features = clip.image_features(images)
+    prompt, mean = clip.text([PROMPT]).sentence[0], clip.text(goals.recolored(PROMPT)).sentence.mean(0)
+    torch.testing.assert_close(goals.clip_contrast([clip], PROMPT)(images), features @ prompt - features @ mean)
+    torch.testing.assert_close(
+        goals.clip_contrast([clip], "a zebra")(images), goals.clip_similarity([clip], "a zebra")(images)
+    )
+
+
+def test_discriminator_reads_the_prompt(model):
+    critic, text = sampling.load_discriminator(model), model.text_encoder([PROMPT])
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    cosine = torch.cosine_similarity(critic(images, text[[0] * 3]).embedding, text.sentence, 1)
+    parts = goals.parse("d_text+d_contrast")
+    terms, sums = goals.build(parts, model, PROMPT, [], critic, 1, images, 0)(images)
+    torch.testing.assert_close(terms[:, 0], cosine)
+    torch.testing.assert_close(sums[:, 0], terms.sum(1))
+    assert not torch.allclose(terms[:, 0], terms[:, 1])
+
+
 def test_discriminator_judges_pictures_one_by_one(model):
     judge = discriminator_logit(sampling.load_discriminator(model), model.text_encoder([PROMPT]))
     images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -314,6 +343,24 @@ def test_micro_batches_halve_when_memory_runs_out(model, capsys, error):
 
     with pytest.raises(RuntimeError, match="shapes differ"):
         Evaluator(space, Objectives({"x": broken}), 2)(points)
+
+
+def test_held_out_scorer_halves_its_micro_batches_too(model, capsys, monkeypatch):
+    seen = []
+
+    def greedy(images):
+        seen.append(len(images))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return brightness(images)
+
+    plain = search(model, [PROMPT], QUICK, None, brightness)[0].plain["score"]
+    monkeypatch.setattr(goals, "clip_similarity", lambda clips, prompt: greedy)
+    result = search(model, [PROMPT], replace(QUICK, held_out="scenes-clip-score"), None, brightness)[0]
+    assert seen[:4] == [5, 2, 2, 2]
+    assert max(seen[1:]) == 2
+    assert "2 pictures at a time" in capsys.readouterr().out
+    assert result.plain["held_out"] == pytest.approx(plain, abs=1e-6)
 
 
 # ---- the search
@@ -484,6 +531,43 @@ def test_nsga2_without_a_discriminator(tmp_path):
     assert set(result.found[0].terms) == {"clip", "typical"}
     assert math.isnan(result.found[0].d)
     assert result.plain["score"] == (pytest.approx(0, abs=1e-6), pytest.approx(1, abs=0.5))  # in σ of plain samples
+
+
+def test_pareto_by_hand():
+    values = np.array([[1, 5], [2, 4], [2, 3], [3, 1], [0, 5], [np.nan, 9], [3, 1]])
+    assert pareto(values).tolist() == [3, 1, 0]
+
+
+def test_without_a_clip(tmp_path):
+    """A discriminator is enough; with neither it is said what to name."""
+    said: list[str] = []
+    model, bare = load_model(make(tmp_path / "a")), load_model(make(tmp_path / "b", critic=False))
+    model.config.encoders.clip = bare.config.encoders.clip = ""
+    result = search(model, [PROMPT], QUICK, say=said.append)[0]
+    assert set(result.found[0].terms) == {"d_text", "d_contrast"}
+    assert any("no CLIP" in line for line in said)
+    with pytest.raises(UserError, match=r"was trained without a CLIP .*--scorer"):
+        search(model, [PROMPT], replace(QUICK, objective="clip"))
+    with pytest.raises(UserError, match="neither a CLIP"):
+        search(bare, [PROMPT], QUICK)
+
+
+@pytest.mark.parametrize(("name", "file"), [("nsga2", "front-x.png"), ("map_elites", "archive-x.png")])
+def test_front_and_archive(model, tmp_path, name, file):
+    result = search(model, [PROMPT], replace(QUICK, algorithm=name))[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        report.save([result], tmp_path, ["x"], {})
+    assert read(tmp_path / file).shape[1] > 100
+    if name == "nsga2":
+        both = result.goals["search"]
+        front = both[result.goals["front"]]
+        assert both.shape == (32, 2)
+        assert (np.diff(front[:, 0]) <= 0).all()
+        assert not any((point > front).all(1).any() for point in both)
+    else:
+        cells = result.elites["cells"]
+        assert len({tuple(c) for c in cells}) == len(cells) == len(result.elites["pictures"])
 
 
 # ---- several processes

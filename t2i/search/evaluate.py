@@ -26,6 +26,29 @@ class Scores:
     measures: np.ndarray | None = None  # [n, 2] float64
 
 
+class Fitting:
+    """Work in parts of at most `most` rows, halved from then on when memory runs out."""
+
+    def __init__(self, most: int, device: torch.device):
+        self.most, self.device = most, device
+
+    def __call__(self, rows: Tensor, work: Callable[[Tensor], Tensor]) -> Tensor:
+        """work: [k, ...] rows → [k, ...]; all of its results."""
+        while True:
+            try:
+                return torch.cat([work(part) for part in rows.split(self.most)])
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+            # Outside of the handler, whose traceback would keep what is to be freed.
+            if self.most == 1:
+                raise UserError("out of memory with one picture at a time; use fewer --views or a bigger device")
+            self.most = min(self.most, len(rows)) // 2 or 1
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            print(f"out of memory: {self.most} pictures at a time from now on", flush=True)
+
+
 class Evaluator:
     """One prompt's objectives over one space.
 
@@ -35,7 +58,7 @@ class Evaluator:
 
     def __init__(self, space: Space, objectives: Objectives, batch: int, looks: "Looks | None" = None):
         self.space, self.objectives, self.batch, self.looks = space, objectives, batch, looks
-        self.most = batch
+        self.fitting = Fitting(batch, space.device)
 
     def __call__(self, points: np.ndarray, gradients: bool = False) -> Scores:
         """points [n, dim] float32."""
@@ -44,31 +67,12 @@ class Evaluator:
         table = torch.zeros(n, sum(columns), dtype=torch.float64)
         starts = range(0, n, self.batch)
         for start in starts[parallel.rank() :: parallel.world()]:
-            rows = points[start : start + self.batch]
-            table[start : start + self.batch] = self._fitting(rows, lambda part: self._pass(part, gradients))
+            rows = torch.from_numpy(points[start : start + self.batch])
+            table[start : start + self.batch] = self.fitting(rows, lambda part: self._pass(part, gradients))
         if parallel.world() > 1:
             table = parallel.total(table.to(self.space.device)).cpu()  # each row is another's zeros: exact
         a, b, c, d = (x.numpy() for x in table.split(columns, 1))
         return Scores(a, b, c if gradients else None, d if self.looks else None)
-
-    def _fitting(self, points: np.ndarray, work: Callable[[Tensor], Tensor]) -> Tensor:
-        """The work on one micro-batch, in parts of as many rows as fit into memory."""
-        while True:
-            try:
-                return torch.cat([work(torch.from_numpy(p)) for p in self._parts(points)])
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
-            # Outside of the handler, whose traceback would keep what is to be freed.
-            if self.most == 1:
-                raise UserError("out of memory with one picture at a time; use fewer --views or a bigger device")
-            self.most = min(self.most, len(points)) // 2 or 1
-            if self.space.device.type == "cuda":
-                torch.cuda.empty_cache()
-            print(f"out of memory: {self.most} pictures at a time from now on", flush=True)
-
-    def _parts(self, points: np.ndarray) -> list[np.ndarray]:
-        return [points[i : i + self.most] for i in range(0, len(points), self.most)]
 
     def _pass(self, points: Tensor, gradients: bool) -> Tensor:
         x = points.to(self.space.device).requires_grad_(gradients)
@@ -88,7 +92,7 @@ class Evaluator:
         with exact():
             draw = lambda part: self.space.images(part.to(self.space.device)).float()
             starts = range(0, len(points), self.batch)
-            return torch.cat([self._fitting(points[i : i + self.batch], draw) for i in starts])
+            return torch.cat([self.fitting(torch.from_numpy(points[i : i + self.batch]), draw) for i in starts])
 
     @torch.no_grad()
     def pictures(self, points: np.ndarray) -> Tensor:

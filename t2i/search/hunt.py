@@ -20,7 +20,7 @@ from t2i.sampling import Model
 from t2i.search import algorithms, objectives
 from t2i.search.algorithms import Told
 from t2i.search.distinct import distinct, similarity
-from t2i.search.evaluate import Evaluator, Looks, Scores, exact
+from t2i.search.evaluate import Evaluator, Fitting, Looks, Scores, exact
 from t2i.search.objectives import Objective, Objectives
 from t2i.search.record import Record, number, pack, unpack
 from t2i.search.settings import Settings
@@ -28,6 +28,7 @@ from t2i.search.spaces import Space
 
 PLAIN = 64  # samples that say what plain ones score, and how they spread
 PLATEAU = 0.01  # of the whole gain
+FRONT = 8  # pictures along a Pareto front
 
 
 @dataclass
@@ -73,6 +74,10 @@ class Result:
     pictures_alike: float  # and between their CLIP features
     history: list[dict[str, float]]  # after each generation: spent, best, median, held_out, baseline, ...
     pictures: dict[str, torch.Tensor] = field(default_factory=dict)  # "plain", "baseline", "found": [k, 3, H, W]
+    # Two objectives: their names, and both of all candidates, [n, 2]; "front": rows of "search", "pictures" of those.
+    goals: dict[str, Any] = field(default_factory=dict)
+    # MAP-Elites: "cells" [n, 2], rows and columns in a grid with "sides" (2), and "pictures" [n, 3, H, W].
+    elites: dict[str, Any] = field(default_factory=dict)
 
 
 def stream(seed: int, prompt: str, what: str) -> int:
@@ -120,6 +125,7 @@ class Hunt:
             self.space, goals, settings.batch, Looks(self.plain_pictures) if kind.measures else None
         )
         self.evaluate_plain = Evaluator(self.plain_space, goals, settings.batch)
+        self.fitting = Fitting(settings.batch, model.device)  # the held-out scorer's own
         self.held_out: Objective | None = (
             objectives.clip_similarity(shared.held_out, prompt) if shared.held_out else None
         )
@@ -145,8 +151,7 @@ class Hunt:
         if self.held_out is None:
             return np.full(len(pictures), np.nan)
         with exact():
-            parts = pictures.to(self.model.device).split(self.settings.batch)
-            return torch.cat([self.held_out(part) for part in parts]).double().cpu().numpy()
+            return self.fitting(pictures.to(self.model.device), self.held_out).double().cpu().numpy()
 
     @property
     def cost(self) -> int:
@@ -279,8 +284,29 @@ class Hunt:
         latents = np.stack([f.point for f in found])[:, : self.space.size]
         return Result(
             self.prompt, found, plain, self.plain, self.spent, self.generation, self.stopped or "budget spent",
-            self.bad, similarity(latents), alike, self.history, pictures,
+            self.bad, similarity(latents), alike, self.history, pictures, self._goals(), self._elites(),
         )  # fmt: skip
+
+    def _goals(self) -> dict[str, Any]:
+        """Of a search for two objectives: all candidates, the Pareto front and pictures along it."""
+        parts = self.evaluate.objectives.parts
+        if len(parts) < 2:
+            return {}
+        names = ["+".join((f"{w:g}*" if w != 1 else "") + term for term, w in part.items()) for part in parts]
+        both = {
+            by: np.array([[sum(w * _float(t[k]) for k, w in p.items()) for p in parts] for _, _, t in rows])
+            for by, rows in self.rows.items()
+        }
+        front = pareto(both["search"])
+        shown = front[np.unique(np.linspace(0, len(front) - 1, min(len(front), FRONT)).round().astype(int))]
+        pictures = self.evaluate.pictures(np.concatenate(self.points["search"])[shown])
+        return {"names": names, **both, "front": front, "shown": shown, "pictures": pictures}
+
+    def _elites(self) -> dict[str, Any]:
+        if not hasattr(self.algorithm, "elites"):
+            return {}
+        points, cells, sides = self.algorithm.elites()
+        return {"cells": cells, "sides": sides, "pictures": self.evaluate.images(points.astype(np.float32)).cpu()}
 
     def _found(self, by: str, space: Space, evaluate: Evaluator) -> list[Found]:
         """The best distinct candidates, with what is known of each."""
@@ -302,6 +328,16 @@ class Hunt:
             place = space.describe(points[i])
             found.append(Found(index, score, known, points[i], float(held_out), d=float(d), **place))
         return found
+
+
+def pareto(values: np.ndarray) -> np.ndarray:
+    """Rows of [n, 2] that no other is at least as good as in both, by the first column, the highest first."""
+    chosen, most = [], -math.inf
+    for i in np.lexsort((-values[:, 1], -values[:, 0])):
+        if np.isfinite(values[i]).all() and values[i, 1] > most:
+            chosen.append(i)
+            most = values[i, 1]
+    return np.array(chosen, int)
 
 
 def _stack(found: list[Found], evaluate: Evaluator) -> torch.Tensor:

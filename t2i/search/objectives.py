@@ -19,9 +19,12 @@ from t2i.rng import Rng
 from t2i.sampling import Model
 
 Objective = Callable[[Tensor], Tensor]
-TERMS = ("clip", "d", "typical")
+TERMS = ("clip", "contrast", "d", "d_text", "d_contrast", "typical")
 CROP = 0.9  # the least side of a view, as a share of the picture's: what training showed its encoder too
 LIGHT = 0.1  # the most by which brightness, contrast and saturation of a view change
+NOISE = 0.3  # standard deviation of the noise on a view: it hides the fine patterns that only fool an encoder
+# Basic colour terms (Berlin & Kay 1969).
+COLORS = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black", "brown", "gray", "grey"]
 
 
 @dataclass
@@ -44,12 +47,36 @@ class Objectives:
 def clip_similarity(clips: list[Clip], prompt: str, views: int = 1, seed: int = 0) -> Objective:
     """The mean cosine of a picture's features and the prompt's, over fixed views and over encoders.
 
-    The first view is the picture as it is, every other a crop, perhaps mirrored, in another light (FuseDream's
-    augmentation, 2112.01573): what only fools the encoder seldom survives it. A prompt that says left or right is
-    not mirrored.
+    The first view is the picture as it is, every other a crop, perhaps mirrored, in another light and noisy (after
+    FuseDream's augmentation, 2112.01573): what only fools the encoder seldom survives it. A prompt that says left or
+    right is not mirrored.
     """
+    return _likeness(clips, [clip.text([prompt]).sentence[0] for clip in clips], prompt, views, seed)
+
+
+def clip_contrast(clips: list[Clip], prompt: str, views: int = 1, seed: int = 0) -> Objective:
+    """`clip_similarity` with the prompt less the mean of that with its `recolored` wordings."""
+    directions = [contrast_direction(clip.text, prompt) for clip in clips]
+    return _likeness(clips, directions, prompt, views, seed)
+
+
+def recolored(prompt: str) -> list[str]:
+    """The prompt with each of its colours in turn swapped for every other one; none where it names no colour."""
+    found = list(re.finditer(rf"\b({'|'.join(COLORS)})\b", prompt, re.IGNORECASE))
+    return [
+        prompt[: m.start()] + color + prompt[m.end() :]
+        for m in found for color in COLORS[:-1] if color != m[0].lower().replace("grey", "gray")
+    ]  # fmt: skip
+
+
+def contrast_direction(encoder: Any, prompt: str) -> Tensor:
+    """[C] the prompt's sentence less the mean of its `recolored` ones: what products with pictures are contrasts."""
+    sentence, others = encoder([prompt]).sentence[0], recolored(prompt)
+    return sentence - encoder(others).sentence.mean(0) if others else sentence
+
+
+def _likeness(clips: list[Clip], sentences: list[Tensor], prompt: str, views: int, seed: int) -> Objective:
     looks = draw_views(views, seed, mirror=not re.search(r"\b(left|right)", prompt.lower()))
-    sentences = [clip.text([prompt]).sentence[0] for clip in clips]
 
     def score(images: Tensor) -> Tensor:
         total = torch.zeros(len(images), device=images.device)
@@ -67,9 +94,9 @@ def draw_views(views: int, seed: int, mirror: bool = True) -> list[Callable[[Ten
     rng = Rng(seed)
     looks: list[Callable[[Tensor, int], Tensor]] = [lambda images, size: images]
     for _ in range(views - 1):
-        u = [rng.uniform() for _ in range(7)]
+        u, key = [rng.uniform() for _ in range(7)], int(2**31 * rng.uniform())
 
-        def look(images: Tensor, size: int, u: list[float] = u) -> Tensor:
+        def look(images: Tensor, size: int, u: list[float] = u, key: int = key) -> Tensor:
             side = CROP + (1 - CROP) * u[0]
             place = images.new_tensor([[(1 - side) * u[1], (1 - side) * u[2]]])
             x = resample(images, size, images.new_tensor([side]), place)
@@ -77,7 +104,9 @@ def draw_views(views: int, seed: int, mirror: bool = True) -> list[Callable[[Ten
             brightness, contrast, saturation = (LIGHT * (2 * v - 1) for v in u[4:])
             x = x + brightness
             x = torch.lerp(x.mean((1, 2, 3), keepdim=True), x, 1 + contrast)
-            return torch.lerp(x.mean(1, keepdim=True), x, 1 + saturation).clamp(-1, 1)
+            x = torch.lerp(x.mean(1, keepdim=True), x, 1 + saturation)
+            noise = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(key))  # the same for all pictures
+            return (x + NOISE * noise.to(x)).clamp(-1, 1)
 
         looks.append(look)
     return looks
@@ -86,6 +115,13 @@ def draw_views(views: int, seed: int, mirror: bool = True) -> list[Callable[[Ten
 def discriminator_logit(critic: Any, text: Text) -> Objective:
     """How real the discriminator takes a picture of this prompt (text of one row) to be."""
     return lambda images: critic(images, text[[0] * len(images)]).logit
+
+
+def discriminator_similarity(critic: Any, text: Text, direction: Tensor) -> Objective:
+    """The product of the discriminator's embedding of a picture, at unit length, with a direction [C] of sentences:
+    what img_txt_d trains."""
+    unit = torch.nn.functional.normalize
+    return lambda images: unit(critic(images, text[[0] * len(images)]).embedding.float(), dim=1) @ direction
 
 
 def typicality(clip: Clip, plain: Tensor) -> Objective:
@@ -129,11 +165,18 @@ def build(
 ) -> Objectives:  # fmt: skip
     """The named terms for one prompt. plain [n, 3, H, W]: pictures of it, for `typical`; seed: of the views."""
     terms: dict[str, Objective] = {}
+    text = model.text_encoder([prompt])
     for name in dict.fromkeys(name for part in parts for name in part):
         if name == "clip":
             terms[name] = clip_similarity(clips, prompt, views, seed)
         elif name == "typical":
             terms[name] = typicality(clips[0], plain)
+        elif name == "contrast":
+            terms[name] = clip_contrast(clips, prompt, views, seed)
+        elif name == "d":
+            terms[name] = discriminator_logit(critic, text)
         else:
-            terms[name] = discriminator_logit(critic, model.text_encoder([prompt]))
+            contrast = contrast_direction(model.text_encoder, prompt)
+            direction = contrast if name == "d_contrast" else text.sentence[0]
+            terms[name] = discriminator_similarity(critic, text, direction)
     return Objectives(terms, parts)

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -101,6 +102,41 @@ def grid(results: list[Result]) -> Image.Image:
     return picture_grid(images, columns, labels, max(256 // images.shape[-1], 1))
 
 
+def front(result: Result, path: Path) -> None:
+    """Both objectives of all candidates, the Pareto front, and pictures along it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    goals = result.goals
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    top, bottom = np.ravel(np.array(figure.subfigures(2, 1, height_ratios=(4, 1.2))))
+    axis = top.subplots()
+    for by, color, label in (("baseline", "tab:gray", "plain samples"), ("search", "tab:blue", "search")):
+        if len(goals[by]):
+            axis.scatter(*goals[by].T, s=6, color=color, alpha=0.4, label=label)
+    axis.step(*goals["search"][goals["front"]].T, where="post", color="tab:blue", label="Pareto front")
+    axis.set(xlabel=goals["names"][0], ylabel=goals["names"][1])
+    axis.set_title(result.prompt if len(result.prompt) < 90 else result.prompt[:87] + "...", fontsize=9)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=7)
+    places = bottom.subplots(1, len(goals["shown"]), squeeze=False)[0]
+    for place, i, picture in zip(places, goals["shown"], to_uint8(goals["pictures"]).numpy()):
+        place.imshow(picture)
+        place.set_axis_off()
+        place.set_title(", ".join(f"{x:.2f}" for x in goals["search"][i]), fontsize=7)
+    figure.savefig(path, dpi=110)
+
+
+def archive(result: Result) -> Image.Image:
+    """MAP-Elites' grid: the best picture of every look found, in its cell; empty cells are white."""
+    rows, columns = result.elites["sides"]
+    pictures = result.elites["pictures"]
+    cells = torch.ones(rows * columns, *pictures.shape[1:])
+    cells[torch.from_numpy(result.elites["cells"] @ [columns, 1])] = pictures
+    return picture_grid(cells, columns, [result.prompt] + [""] * (rows - 1), 1)
+
+
 def _list(found: list[Found]) -> str:
     return ", ".join(f"{f.score:.3f}" for f in found)
 
@@ -130,6 +166,11 @@ def save(results: list[Result], folder: Path, names: list[str], facts: dict[str,
             }
         )
     _write(folder / "result.json", {"prompts": summary, **facts})
+    for result, name in zip(results, names):
+        if result.goals:
+            front(result, folder / f"front-{name}.png")
+        if result.elites:
+            archive(result).save(folder / f"archive-{name}.png")
     plot(results, folder / "history.png")
     grid(results).save(folder / "grid.png")
 

@@ -27,14 +27,23 @@ def prepare(model: Model, prompts: int, settings: Settings, objective: Objective
     if critic is None:
         notes.append(f"no D score: {missing}")
     kind = algorithms.find(settings.algorithm)
-    given = settings.objective
+    given, scorer = settings.objective, settings.scorer or model.config.encoders.clip
     if not given:
-        given = "clip" if kind.objectives == 1 else "clip,d" if critic is not None else "clip,typical"
+        seen = ["clip+contrast"] if scorer else []
+        seen += ["d_text+d_contrast"] if critic is not None else []
+        if not seen and objective is None:
+            raise UserError(
+                f"{model.path}: has neither a CLIP (encoders.clip) nor a {CRITIC} to search by; "
+                "name a CLIP with --scorer"
+            )
+        given = "+".join(seen)
+        if kind.objectives == 2:
+            given = ("clip," if scorer else "d_text,") + ("d" if critic is not None else "typical")
+        if not scorer and objective is None:
+            notes.append("no CLIP: only the discriminator is optimised (encoders.clip is empty; --scorer names one)")
         if kind.objectives == 2 and critic is None:
             notes.append("the second objective is `typical`: likeness to plain samples, in place of the discriminator")
-    parts = objectives.parse(given)
-    if objective is not None:
-        parts = [{"objective": 1.0}]
+    parts = objectives.parse(given) if objective is None else [{"objective": 1.0}]
     if len(parts) != kind.objectives:
         raise UserError(
             f"--objective {given}: {settings.algorithm} takes {kind.objectives}; "
@@ -43,10 +52,15 @@ def prepare(model: Model, prompts: int, settings: Settings, objective: Objective
     if len(parts) > 1:
         notes.append("score: the mean of the objectives, each in standard deviations of plain samples")
     terms = {name for part in parts for name in part}
-    if "d" in terms and critic is None:
-        raise UserError(f"--objective {given}: {missing}; use clip or typical")
-    scorer = settings.scorer or model.config.encoders.clip
-    clips = objectives.encoders(scorer, model.device, "--scorer") if terms & {"clip", "typical"} else []
+    if terms & {"d", "d_text", "d_contrast"} and critic is None:
+        raise UserError(f"--objective {given}: {missing}; use clip, contrast or typical")
+    reads = terms & {"clip", "contrast", "typical"}
+    if reads and not scorer:
+        raise UserError(
+            f"--objective {given}: {model.path} was trained without a CLIP (encoders.clip is empty); "
+            "name one with --scorer, or use d, d_text and d_contrast"
+        )
+    clips = objectives.encoders(scorer, model.device, "--scorer") if reads else []
     held = settings.held_out or (SCENES[1] if scorer == SCENES[0] else "")
     shared_names = set(held.split(",")) & set(scorer.split(","))
     if held and shared_names and clips:

@@ -24,7 +24,7 @@ class Settings:
     population: int = 50
     budget: int = 1000  # evaluations a prompt, on average over prompts; a gradient step counts as three
     space: str = "z"
-    objective: str = ""  # see objectives.parse; "" is clip, and for nsga2 clip and the discriminator
+    objective: str = ""  # see objectives.parse; "" is clip+contrast+d_text+d_contrast, for nsga2 clip,d
     scorer: str = ""  # CLIPs of `clip`; "" is the one that the model was trained with
     held_out: str = ""  # CLIPs that only look; "" is the second one of scenes, if the first is optimised
     views: int = 4  # of a picture, that its CLIP score is the mean of

@@ -31,6 +31,11 @@ class Search(algorithms.Search):
     def ask(self) -> np.ndarray:
         return self.emitter.ask()
 
+    def elites(self) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """The archive: points [n, dim], their cells [n, 2] and how many cells each measure has."""
+        data = self.archive.data(["solution", "index"])
+        return data["solution"], self.archive.int_to_grid_index(data["index"]), [int(d) for d in self.archive.dims]
+
     def tell(self, told: Told) -> None:
         assert told.measures is not None
         self.archive.add(told.points, told.score, told.measures)
