@@ -17,7 +17,7 @@ import numpy as np
 
 from t2i.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 # May be other ones when a search goes on.
 FREE = ("versions", "checkpoint", "target", "minutes", "plateau", "top_k")
 
