@@ -30,20 +30,25 @@ SHIPPED = Path(__file__).parents[1] / "assets" / "scenes-probe"
 WEIGHTS, DESCRIPTION = "probe.safetensors", "probe.json"
 
 
+def features() -> nn.Sequential:
+    """[N, 3, 64, 64] → [N, 128, 4, 4]."""
+    widths = (3, 24, 48, 96, 128)
+    blocks = [
+        layer
+        for c_in, c_out in pairwise(widths)
+        for layer in (nn.Conv2d(c_in, c_out, 3, 2, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU())
+    ]
+    last = (nn.Conv2d(128, 128, 3, 1, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU())
+    return nn.Sequential(*blocks, *last)
+
+
 class Probe(nn.Module):
     """Five strided convolutions and two linear heads: which object, which colour."""
 
     def __init__(self, objects: Sequence[str] = scenes.SUBJECTS, colors: Sequence[str] = tuple(PALETTE)):
         super().__init__()
         self.objects, self.colors = list(objects), list(colors)
-        widths = (3, 24, 48, 96, 128)
-        blocks = [
-            layer
-            for c_in, c_out in pairwise(widths)
-            for layer in (nn.Conv2d(c_in, c_out, 3, 2, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU())
-        ]
-        last = (nn.Conv2d(128, 128, 3, 1, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU())
-        self.features = nn.Sequential(*blocks, *last)
+        self.features = features()
         self.object = nn.Linear(2 * 128, len(self.objects))
         self.color = nn.Linear(2 * 128, len(self.colors))
 
