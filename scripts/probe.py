@@ -54,7 +54,9 @@ def parser() -> argparse.ArgumentParser:
         "--json", type=Path, help="write all numbers, those of every object too, to this file, as one flat mapping"
     )
     p.add_argument(
-        "--binding", action="store_true", help="two objects in two colours: a model trained on shards of --world binding"
+        "--binding",
+        action="store_true",
+        help="two objects in two colours: a model trained on shards of --world binding",
     )
     p.add_argument("--probe", type=Path, help="folder of the classifier (the shipped one)")
     p.add_argument("--train", action="store_true", help="train the classifier and write it to --probe")
@@ -111,7 +113,9 @@ def measure_binding(options: argparse.Namespace) -> None:
     print(f"{'':<24}{'objects':>9}{'binding':>9}{'swapped':>9}{'pictures':>10}")
     for which, f in figures.items():
         cells = "".join(f"{f[k]:>9.1%}" for k in ("objects", "binding", "swapped"))
-        print(f"{which.replace('drawn_', 'drawn, ').replace('held_out', 'held-out') + ' couples':<24}{cells}{f['count']:>10}")
+        print(
+            f"{which.replace('drawn_', 'drawn, ').replace('held_out', 'held-out') + ' couples':<24}{cells}{f['count']:>10}"
+        )
     if options.json:
         made = {"kimg": model.kimg, "seed": options.seed, "truncation": options.truncation}
         write(options.json, made | {f"{which}/{k}": v for which, shares in figures.items() for k, v in shares.items()})
