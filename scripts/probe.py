@@ -113,9 +113,8 @@ def measure_binding(options: argparse.Namespace) -> None:
     print(f"{'':<24}{'objects':>9}{'binding':>9}{'swapped':>9}{'pictures':>10}")
     for which, f in figures.items():
         cells = "".join(f"{f[k]:>9.1%}" for k in ("objects", "binding", "swapped"))
-        print(
-            f"{which.replace('drawn_', 'drawn, ').replace('held_out', 'held-out') + ' couples':<24}{cells}{f['count']:>10}"
-        )
+        title = which.replace("drawn_", "drawn, ").replace("held_out", "held-out")
+        print(f"{title + ' couples':<24}{cells}{f['count']:>10}")
     if options.json:
         made = {"kimg": model.kimg, "seed": options.seed, "truncation": options.truncation}
         write(options.json, made | {f"{which}/{k}": v for which, shares in figures.items() for k, v in shares.items()})
