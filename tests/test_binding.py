@@ -100,7 +100,7 @@ def test_shipped_probe_is_right_about_fresh_pictures_of_both_sizes():
     assert wrong["swapped"] >= 0.98
     assert wrong["binding"] == 0
     assert sum(f.stat().st_size for f in judge.SHIPPED.iterdir()) < 7e5
-    assert json.loads((judge.SHIPPED / judge.DESCRIPTION).read_text())["accuracy"]["all"] >= 0.98
+    assert json.loads((judge.SHIPPED / "probe.json").read_text())["accuracy"]["all"] >= 0.98
 
 
 def test_train_saves_what_load_reads_and_another_folder_is_one_line(tmp_path):
@@ -109,6 +109,6 @@ def test_train_saves_what_load_reads_and_another_folder_is_one_line(tmp_path):
     judge.save(probe, tmp_path, {"accuracy": accuracy})
     images = judge.real(4, 1)[0]
     torch.testing.assert_close(judge.load(tmp_path)(images), probe(images), rtol=0.02, atol=0.02)
-    (tmp_path / judge.DESCRIPTION).write_text('{"objects": ["train"], "colors": ["red"]}')
+    (tmp_path / "probe.json").write_text('{"objects": ["train"], "colors": ["red"]}')
     with pytest.raises(UserError, match="--binding --train"):
         judge.load(tmp_path)

@@ -4,24 +4,23 @@ It says of every object of t2i/data/binding.py which colour it has, or that it i
 the scenes is (see t2i/metrics/probe.py), on pictures with none, one or two objects in any colours.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from t2i.data import binding
 from t2i.data.binding import Thing
-from t2i.errors import UserError
-from t2i.metrics.probe import DESCRIPTION, SIDE, WEIGHTS, _batches, _floats, features, fit, spoil
+from t2i.metrics import probe as judge
+from t2i.metrics.probe import SIDE, batches, fit, floats, save, spoil
 from t2i.rng import Rng
+
+__all__ = ["BindingProbe", "compute", "halve", "load", "real", "save", "train"]
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "binding-probe"
 ABSENT = len(binding.COLORS)  # the class of an object that is not there
@@ -30,16 +29,17 @@ ABSENT = len(binding.COLORS)  # the class of an object that is not there
 class BindingProbe(nn.Module):
     """The convolutions of the scenes' probe, and for every object one linear head: its colour, or none."""
 
-    def __init__(self) -> None:
+    def __init__(self, objects: Sequence[str] = binding.OBJECTS, colors: Sequence[str] = binding.COLORS):
         super().__init__()
-        self.features = features()
-        self.head = nn.Linear(2 * 128, len(binding.OBJECTS) * (ABSENT + 1))
+        self.objects, self.colors = list(objects), list(colors)
+        self.features = judge.features()
+        self.head = nn.Linear(2 * 128, len(self.objects) * (len(self.colors) + 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """images [N, 3, H, W] in [-1, 1] → logits [N, objects, colours + 1]."""
         x = self.features(fit(images))  # [N, 128, 4, 4]
         x = torch.cat((x.mean((2, 3)), x.amax((2, 3))), 1)  # [N, 256]
-        return self.head(x).unflatten(1, (len(binding.OBJECTS), ABSENT + 1))
+        return self.head(x).unflatten(1, (len(self.objects), len(self.colors) + 1))
 
     @torch.no_grad()
     def name(self, images: Tensor, batch: int = 256) -> list[dict[str, str]]:
@@ -47,7 +47,7 @@ class BindingProbe(nn.Module):
         seen = []
         for part in images.split(batch):
             for row in self(part.float()).argmax(2).tolist():
-                seen.append({o: binding.COLORS[c] for o, c in zip(binding.OBJECTS, row) if c != ABSENT})
+                seen.append({o: self.colors[c] for o, c in zip(self.objects, row) if c < len(self.colors)})
         return seen
 
 
@@ -86,7 +86,7 @@ def real(count: int, seed: int, only_held_out: bool = False) -> tuple[Tensor, li
         pixels[i] = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
         a, b = ((thing["color"], thing["name"]) for thing in plan["objects"])
         shown.append((a, b))
-    return _floats(torch.from_numpy(pixels)), shown
+    return floats(torch.from_numpy(pixels)), shown
 
 
 def _drawn(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -126,8 +126,8 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
     for epoch in range(epochs):
         total = 0.0
-        for rows in _batches(count, batch, rng):
-            images = spoil(_floats(pixels[rows]), rng)
+        for rows in batches(count, batch, rng):
+            images = spoil(floats(pixels[rows]), rng)
             if rng.uniform() < 0.5:
                 images = halve(images)
             loss = F.cross_entropy(probe(images).flatten(0, 1), classes[rows].flatten())
@@ -139,7 +139,7 @@ def train(
         progress(f"epoch {epoch + 1} of {epochs}: loss {total / steps:.4f}")
     probe.eval().requires_grad_(False)
     pixels, classes = _drawn(tests, seed + 1)
-    images = _floats(pixels)
+    images = floats(pixels)
     right = {
         name: torch.cat([probe(part).argmax(2) for part in x.split(256)]) == classes
         for name, x in (("", images), ("_32", halve(images)), ("_spoilt", spoil(images, Rng(seed, 2))))
@@ -153,27 +153,6 @@ def halve(images: Tensor) -> Tensor:
     return F.interpolate(images, (SIDE // 2, SIDE // 2), mode="bilinear", antialias=True)
 
 
-def save(probe: BindingProbe, folder: str | Path, facts: dict[str, Any]) -> None:
-    """Writes probe.safetensors (float16) and probe.json (its classes, and `facts` on how it was made and does)."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {k: v.half().contiguous() for k, v in probe.state_dict().items() if v.is_floating_point()}
-    (folder / WEIGHTS).write_bytes(safetensors.torch.save(state))
-    description = {"format": 1, "world": "binding", "objects": binding.OBJECTS, "colors": binding.COLORS} | facts
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
-
-
 def load(folder: str | Path = SHIPPED) -> BindingProbe:
     """The probe of a folder that `save` wrote, in eval mode; without a folder, the one that ships."""
-    folder, probe = Path(folder), BindingProbe()
-    remedy = "make it again: python scripts/probe.py --binding --train"
-    try:
-        description = json.loads((folder / DESCRIPTION).read_text())
-        if (description["objects"], description["colors"]) != (list(binding.OBJECTS), list(binding.COLORS)):
-            raise UserError(f"probe {folder}: judges another world; {remedy}")
-        state = {k: v.float() for k, v in safetensors.torch.load_file(folder / WEIGHTS).items()}
-        state |= {k: v for k, v in probe.state_dict().items() if k.endswith("num_batches_tracked")}
-        probe.load_state_dict(state)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"probe {folder}: cannot be read ({' '.join(str(error).split())[:120]}); {remedy}") from None
-    return probe.eval().requires_grad_(False)
+    return judge.load(folder, BindingProbe, "--binding --train")
