@@ -2,6 +2,7 @@
 
     python scripts/make_shards.py coco --images train2014 --annotations captions_train2014.json --out shards/coco
     python scripts/make_shards.py scenes --out shards/scenes-train-64 --count 20000 --size 64 --seed 0
+    python scripts/make_shards.py scenes --world binding --out shards/binding-train-32 --count 6000 --size 32
 
 With --clip NAME they hold that CLIP's features too, so that training need not compute them.
 The same command given again continues after a kill, and does nothing where everything is made.
@@ -15,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from t2i.data import coco, scenes
+from t2i.data import binding, coco, scenes
 from t2i.errors import UserError, run_command
 
 
@@ -49,6 +50,10 @@ def arguments() -> argparse.Namespace:
     drawn.add_argument("--count", type=int, required=True, help="how many pictures")
     drawn.add_argument("--size", type=int, default=64, help="side of the pictures (default %(default)s)")
     drawn.add_argument("--seed", type=int, default=0)
+    drawn.add_argument(
+        "--world", choices=("scenes", "binding"), default="scenes",
+        help="scenes (default): one subject a picture; binding: two objects in two colours, to see which gets which",
+    )  # fmt: skip
     drawn.add_argument(
         "--held-out", default="default",
         help='pairs of colour and object never drawn: "red boat, blue kite", none, or default (the built-in list)',
@@ -97,12 +102,16 @@ def make_scenes(a: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--count {a.count}: must be 1 or more")
     encode = features(a.clip)
     options = shards.Options(a.size, "crop", a.per_shard, a.quality, clip=encode.fingerprint if encode else "")
-    held_out = held_out_pairs(a.held_out)
+    if a.world == "binding":
+        held_out, names = held_out_couples(a.held_out, a.only_held_out)
+    else:
+        held_out = held_out_pairs(a.held_out)
+        names = [" ".join(pair) for pair in held_out]
     source = {
-        "kind": "scenes",
+        "kind": a.world,
         "count": a.count,
         "seed": a.seed,
-        "held_out": [" ".join(pair) for pair in held_out],
+        "held_out": names,
         "only_held_out": a.only_held_out,
     }
     if not a.overwrite and (manifest := shards.finished(a.out, options, source)):
@@ -117,7 +126,7 @@ def make_scenes(a: argparse.Namespace) -> dict[str, Any]:
             def drew(count: int) -> None:
                 bar.update(count)
 
-            scenes.make(folder, a.count, a.seed, a.size, held_out, a.only_held_out, a.workers, drew)
+            scenes.make(folder, a.count, a.seed, a.size, held_out, a.only_held_out, a.workers, drew, a.world)
         drawn = coco.read(folder / "annotations.json")
         return shards.make(drawn, folder / "images", a.out, options, source, a.workers, 0.0, a.overwrite, encode)
     except OSError as error:
@@ -152,6 +161,14 @@ def held_out_pairs(given: str) -> list[tuple[str, str]]:
             raise UserError(f"--held-out {item!r}: write a colour and an object, for example 'red boat'")
         pairs.append((color, name.strip()))
     return pairs
+
+
+def held_out_couples(given: str, only: bool) -> tuple[list[Any], list[str]]:
+    """What --held-out means for two objects: the built-in couples or none; and their names."""
+    if given not in ("default", "none") or (only and given == "none"):
+        raise UserError(f"--held-out {given}: --world binding knows default" + ("" if only else " and none"))
+    chosen = list(binding.HELD_OUT) if given == "default" else []
+    return chosen, [" and ".join(" ".join(thing) for thing in two) for two in chosen]
 
 
 if __name__ == "__main__":

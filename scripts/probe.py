@@ -3,6 +3,8 @@
     python scripts/probe.py                        the newest run, or else the model that ships
     python scripts/probe.py --checkpoint runs/x    a run, a checkpoint or a model folder
     python scripts/probe.py --train                makes the judging classifier anew
+    python scripts/probe.py --binding --checkpoint runs/y
+                                                   a model of pictures of two objects: has each the colour it was given?
 
 Prompts name pairs of colour and object: some that training shows, some that it never does. The same shares of drawn
 scenes are the ceiling: what the classifier makes of pictures that are right.
@@ -18,6 +20,7 @@ import torch
 from tqdm import tqdm
 
 from t2i.errors import UserError, run_command
+from t2i.metrics import binding as judge_binding
 from t2i.metrics import probe as judge
 
 
@@ -26,8 +29,11 @@ def main(arguments: list[str] | None = None) -> None:
     for name in ("count", "scenes", "epochs"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: must be 1 or more")
+    options.probe = options.probe or (judge_binding.SHIPPED if options.binding else judge.SHIPPED)
     if options.train:
         train(options)
+    elif options.binding:
+        measure_binding(options)
     else:
         measure(options)
 
@@ -47,7 +53,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--json", type=Path, help="write all numbers, those of every object too, to this file, as one flat mapping"
     )
-    p.add_argument("--probe", type=Path, default=judge.SHIPPED, help="folder of the classifier (the shipped one)")
+    p.add_argument(
+        "--binding",
+        action="store_true",
+        help="two objects in two colours: a model trained on shards of --world binding",
+    )
+    p.add_argument("--probe", type=Path, help="folder of the classifier (the shipped one)")
     p.add_argument("--train", action="store_true", help="train the classifier and write it to --probe")
     p.add_argument("--scenes", type=int, default=12000, help="with --train: how many to draw (%(default)s)")
     p.add_argument("--epochs", type=int, default=8, help="with --train: passes over them (%(default)s)")
@@ -65,13 +76,7 @@ def measure(options: argparse.Namespace) -> None:
     figures: dict[str, dict[str, Any]] = {}
     for which in ("seen", "held_out"):
         texts, objects, colors = zip(*scenes.prompts(which, options.count, options.seed))
-        seeds = range(options.seed, options.seed + options.count)
-        images = []
-        with tqdm(total=options.count, unit="picture", desc=which, leave=False, disable=None) as bar:
-            for part in model.stream(texts, truncation=options.truncation, noise=options.noise, seeds=seeds):
-                images.append(judge.fit(part).cpu())
-                bar.update(len(part))
-        figures[which] = judge.compute(torch.cat(images), objects, colors, probe)
+        figures[which] = judge.compute(generate(model, texts, which, options), objects, colors, probe)
         drawn = judge.real(options.count, 10**6 + options.seed, only_held_out=which == "held_out")
         figures[f"drawn_{which}"] = judge.compute(*drawn, probe)
 
@@ -91,6 +96,41 @@ def measure(options: argparse.Namespace) -> None:
         write(options.json, made | flat(figures))
 
 
+def measure_binding(options: argparse.Namespace) -> None:
+    """As `measure`, for pictures of two objects."""
+    from t2i.data import binding
+    from t2i.sampling import load_model
+
+    probe = judge_binding.load(options.probe)
+    model = load_model(options.checkpoint, options.device)
+    print(f"model: {model.path} ({model.kimg:g} kimg)", flush=True)
+    figures = {}
+    for which in ("seen", "held_out"):
+        texts, asked = zip(*binding.prompts(which, options.count, options.seed))
+        figures[which] = judge_binding.compute(generate(model, texts, which, options), asked, probe)
+        drawn = judge_binding.real(options.count, 10**6 + options.seed, only_held_out=which == "held_out")
+        figures[f"drawn_{which}"] = judge_binding.compute(*drawn, probe)
+    print(f"{'':<24}{'objects':>9}{'binding':>9}{'swapped':>9}{'pictures':>10}")
+    for which, f in figures.items():
+        cells = "".join(f"{f[k]:>9.1%}" for k in ("objects", "binding", "swapped"))
+        title = which.replace("drawn_", "drawn, ").replace("held_out", "held-out")
+        print(f"{title + ' couples':<24}{cells}{f['count']:>10}")
+    if options.json:
+        made = {"kimg": model.kimg, "seed": options.seed, "truncation": options.truncation}
+        write(options.json, made | {f"{which}/{k}": v for which, shares in figures.items() for k, v in shares.items()})
+
+
+def generate(model: Any, texts: Any, which: str, options: argparse.Namespace) -> torch.Tensor:
+    """A picture for each text, [N, 3, 64, 64]."""
+    seeds = range(options.seed, options.seed + len(texts))
+    images = []
+    with tqdm(total=len(texts), unit="picture", desc=which, leave=False, disable=None) as bar:
+        for part in model.stream(texts, truncation=options.truncation, noise=options.noise, seeds=seeds):
+            images.append(judge.fit(part).cpu())
+            bar.update(len(part))
+    return torch.cat(images)
+
+
 def flat(figures: dict[str, dict[str, Any]]) -> dict[str, float]:
     """The shares and counts of all pictures ("seen/both") and of each object's ("seen/train/both"), nested no more."""
     out: dict[str, float] = {}
@@ -105,10 +145,11 @@ def train(options: argparse.Namespace) -> None:
     start = time.perf_counter()
     say = lambda line: print(line, flush=True)
     tests = min(2000, options.scenes)
-    probe, accuracy = judge.train(options.scenes, options.epochs, options.seed, tests=tests, progress=say)
+    kind: Any = judge_binding if options.binding else judge
+    probe, accuracy = kind.train(options.scenes, options.epochs, options.seed, tests=tests, progress=say)
     made = {"scenes": options.scenes, "epochs": options.epochs, "seed": options.seed}
     try:
-        judge.save(probe, options.probe, {"accuracy": accuracy, "trained": made})
+        kind.save(probe, options.probe, {"accuracy": accuracy, "trained": made})
     except OSError as error:
         raise UserError(f"--probe {options.probe}: {error.strerror}; choose another folder") from None
     for name, share in accuracy.items():

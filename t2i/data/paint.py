@@ -636,6 +636,23 @@ def _beach(pen: Pen, rng: Rng, plan: Plan, color: Color, frames: list[Pen]) -> N
     _umbrella(frames[0], color)
 
 
+def _side_by_side(pen: Pen, rng: Rng, plan: Plan, color: Color, frames: list[Pen]) -> None:
+    pen.fade((206, 212, 218), (226, 230, 232), 0, 0.6)
+    pen.fade((176, 170, 164), (152, 146, 140), 0.6, 1)
+    for thing in plan["objects"]:
+        (x, y, w, h), color = thing["box"], _jitter(rng, PALETTE[thing["color"]])
+        pen.oval((122, 118, 114), x, y + h - 0.02, x + w, y + h + 0.025)
+        frame = pen.inside(thing["box"], thing["facing"] == "left")
+        if thing["name"] == "car":
+            _car(frame, color, "day")
+        elif thing["name"] == "bus":
+            _bus(frame, color, "day", double=False)
+        elif thing["name"] == "boat":
+            _boat(frame, color, "day", sail=False)
+        else:
+            _umbrella(frame, color)
+
+
 _PAINTERS = {
     "tracks": _tracks,
     "bus road": _road,
@@ -648,14 +665,17 @@ _PAINTERS = {
     "fruit plate": _fruit_plate,
     "kite sky": _kite_sky,
     "beach": _beach,
+    "side by side": _side_by_side,  # of t2i/data/binding.py
 }
 
 
 def paint(plan: Plan, side: int, rng: Rng) -> Image.Image:
     """The RGB picture of a plan, `side` pixels square; painted at twice that and reduced, so edges are smooth."""
     image = Image.new("RGB", (2 * side, 2 * side))
-    subject = plan["objects"][0]
-    color = _jitter(rng, PALETTE[subject["color"]]) if subject["color"] else PALETTE["white"]
-    frames = [Pen(image, box, subject.get("facing") == "left") for box in subject["boxes"]]
+    color, frames = PALETTE["white"], []
+    if plan["objects"]:
+        subject = plan["objects"][0]
+        color = _jitter(rng, PALETTE[subject["color"]]) if subject["color"] else color
+        frames = [Pen(image, box, subject.get("facing") == "left") for box in subject["boxes"]]
     _PAINTERS[plan["scene"]](Pen(image), rng, plan, color, frames)
     return image.reduce(2)

@@ -17,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from t2i.data import binding
 from t2i.data.paint import paint
 from t2i.errors import UserError, closest
 
@@ -128,17 +129,21 @@ def make(
     only_held_out: bool = False,
     workers: int = 0,
     progress: Callable[[int], None] = lambda done: None,
+    world: str = "scenes",
 ) -> Path:
     """Draws `count` pictures into out/images (JPEG, side 2·size) and describes them in out/annotations.json.
 
     The file is COCO's caption format; each entry of "images" also has "attributes" (see `draw`). Picture i is the
     same whatever the count and the workers. workers: processes, 0 = one per core. progress(n) is told of every n
-    more pictures drawn. Returns `out`.
+    more pictures drawn. world: "scenes", or "binding" for t2i/data/binding.py with its kind of held_out.
+    Returns `out`.
     """
-    _allowed(tuple(held_out), only_held_out)  # complains before the work starts
+    drawn = binding.draw if world == "binding" else draw
+    if world == "scenes":
+        _allowed(tuple(held_out), only_held_out)  # complains before the work starts
     out = Path(out)
     (out / "images").mkdir(parents=True, exist_ok=True)
-    work = partial(_make_one, out / "images", seed, size, tuple(held_out), only_held_out)
+    work = partial(_make_one, drawn, out / "images", seed, size, tuple(held_out), only_held_out)
     workers = min(workers or os.cpu_count() or 1, max(1, count // 100))
     described = []
     if workers == 1:
@@ -157,14 +162,16 @@ def make(
              "attributes": attributes}
         )  # fmt: skip
         annotations += [{"id": 5 * i + k, "image_id": i, "caption": c} for k, c in enumerate(captions)]
-    info = {"description": "scenes: a drawn world with captions", "version": "1", "seed": seed}
+    info = {"description": f"{world}: a drawn world with captions", "version": "1", "seed": seed}
     licenses = [{"id": 1, "name": "CC0 1.0", "url": "https://creativecommons.org/publicdomain/zero/1.0/"}]
     whole = {"info": info, "licenses": licenses, "images": images, "annotations": annotations}
     (out / "annotations.json").write_text(json.dumps(whole))
     return out
 
 
-def _make_one(folder: Path, seed: int, size: int, held_out: tuple, only: bool, index: int) -> tuple[list[str], dict]:
+def _make_one(
+    draw: Callable, folder: Path, seed: int, size: int, held_out: tuple, only: bool, index: int
+) -> tuple[list[str], dict]:
     image, captions, attributes = draw(seed, index, size, held_out, only)
     image.save(folder / f"{index:012d}.jpg", quality=95, subsampling=0)
     return captions, attributes

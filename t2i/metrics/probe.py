@@ -30,20 +30,25 @@ SHIPPED = Path(__file__).parents[1] / "assets" / "scenes-probe"
 WEIGHTS, DESCRIPTION = "probe.safetensors", "probe.json"
 
 
+def features() -> nn.Sequential:
+    """[N, 3, 64, 64] → [N, 128, 4, 4]."""
+    widths = (3, 24, 48, 96, 128)
+    blocks = [
+        layer
+        for c_in, c_out in pairwise(widths)
+        for layer in (nn.Conv2d(c_in, c_out, 3, 2, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU())
+    ]
+    last = (nn.Conv2d(128, 128, 3, 1, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU())
+    return nn.Sequential(*blocks, *last)
+
+
 class Probe(nn.Module):
     """Five strided convolutions and two linear heads: which object, which colour."""
 
     def __init__(self, objects: Sequence[str] = scenes.SUBJECTS, colors: Sequence[str] = tuple(PALETTE)):
         super().__init__()
         self.objects, self.colors = list(objects), list(colors)
-        widths = (3, 24, 48, 96, 128)
-        blocks = [
-            layer
-            for c_in, c_out in pairwise(widths)
-            for layer in (nn.Conv2d(c_in, c_out, 3, 2, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU())
-        ]
-        last = (nn.Conv2d(128, 128, 3, 1, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU())
-        self.features = nn.Sequential(*blocks, *last)
+        self.features = features()
         self.object = nn.Linear(2 * 128, len(self.objects))
         self.color = nn.Linear(2 * 128, len(self.colors))
 
@@ -114,7 +119,7 @@ def real(count: int, seed: int, **options: Any) -> tuple[Tensor, list[str], list
     options: `held_out` and `only_held_out` of scenes.draw.
     """
     pixels, objects, colors = _drawn(count, seed, **options)
-    return _floats(pixels), objects, colors
+    return floats(pixels), objects, colors
 
 
 def _drawn(count: int, seed: int, **options: Any) -> tuple[Tensor, list[str], list[str | None]]:
@@ -129,7 +134,7 @@ def _drawn(count: int, seed: int, **options: Any) -> tuple[Tensor, list[str], li
     return torch.from_numpy(pixels), objects, colors
 
 
-def _floats(pixels: Tensor) -> Tensor:
+def floats(pixels: Tensor) -> Tensor:
     """[N, H, W, 3] uint8 → [N, 3, H, W] in [-1, 1]."""
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
@@ -159,8 +164,8 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
     for epoch in range(epochs):
         total = 0.0
-        for rows in _batches(count, batch, rng):
-            a, b = probe(spoil(_floats(pixels[rows]), rng))
+        for rows in batches(count, batch, rng):
+            a, b = probe(spoil(floats(pixels[rows]), rng))
             loss = F.cross_entropy(a, first[rows]) + F.cross_entropy(b, second[rows], ignore_index=-1)
             optimizer.zero_grad()
             loss.backward()
@@ -198,13 +203,13 @@ def _labels(probe: Probe, objects: Sequence[str], colors: Sequence[str | None]) 
     return first, torch.tensor([-1 if name is None else probe.colors.index(name) for name in colors])
 
 
-def _batches(count: int, batch: int, rng: Rng) -> Iterator[Tensor]:
+def batches(count: int, batch: int, rng: Rng) -> Iterator[Tensor]:
     """The rows of each whole batch of one shuffled pass."""
     order = rng.rand(count).argsort()
     return (order[i : i + batch] for i in range(0, count - batch + 1, batch))
 
 
-def save(probe: Probe, folder: str | Path, facts: dict[str, Any]) -> None:
+def save(probe: Any, folder: str | Path, facts: dict[str, Any]) -> None:
     """Writes probe.safetensors (float16) and probe.json (its classes, and `facts` on how it was made and does)."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -214,13 +219,16 @@ def save(probe: Probe, folder: str | Path, facts: dict[str, Any]) -> None:
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
 
 
-def load(folder: str | Path = SHIPPED) -> Probe:
-    """The probe of a folder that `save` wrote, in eval mode; without a folder, the one that ships."""
+def load(folder: str | Path = SHIPPED, kind: Any = Probe, option: str = "--train") -> Any:
+    """The probe of a folder that `save` wrote, in eval mode; without a folder, the one that ships.
+
+    kind: its class; option: how scripts/probe.py makes one.
+    """
     folder = Path(folder)
-    remedy = "make it again: python scripts/probe.py --train"
+    remedy = f"make it again: python scripts/probe.py {option}"
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
-        probe = Probe(description["objects"], description["colors"])
+        probe = kind(description["objects"], description["colors"])
         state = {k: v.float() for k, v in safetensors.torch.load_file(folder / WEIGHTS).items()}
         missing = probe.load_state_dict(state, strict=False)
     except FileNotFoundError as error:
