@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from t2i.data import binding
 from t2i.data.binding import Thing
 from t2i.metrics import probe as judge
-from t2i.metrics.probe import SIDE, batches, fit, floats, save, spoil
+from t2i.metrics.probe import SIDE, fit, floats, save, spoil
 from t2i.rng import Rng
 
 __all__ = ["BindingProbe", "compute", "halve", "load", "real", "save", "train"]
@@ -121,27 +121,16 @@ def train(
         torch.manual_seed(seed)
         probe = BindingProbe()
     rng = Rng(seed, 1)
-    optimizer = torch.optim.AdamW(probe.parameters(), lr=lr, weight_decay=0.05)
-    steps = count // batch
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
-    for epoch in range(epochs):
-        total = 0.0
-        for rows in batches(count, batch, rng):
-            images = spoil(floats(pixels[rows]), rng)
-            if rng.uniform() < 0.5:
-                images = halve(images)
-            loss = F.cross_entropy(probe(images).flatten(0, 1), classes[rows].flatten())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.item()
-        progress(f"epoch {epoch + 1} of {epochs}: loss {total / steps:.4f}")
-    probe.eval().requires_grad_(False)
-    pixels, classes = _drawn(tests, seed + 1)
+
+    def loss(images: Tensor, rows: Tensor) -> Tensor:
+        images = halve(images) if rng.uniform() < 0.5 else images
+        return F.cross_entropy(probe(images).flatten(0, 1), classes[rows].flatten())
+
+    judge.learn(probe, pixels, loss, epochs, batch, lr, rng, progress)
+    pixels, truth = _drawn(tests, seed + 1)
     images = floats(pixels)
     right = {
-        name: torch.cat([probe(part).argmax(2) for part in x.split(256)]) == classes
+        name: torch.cat([probe(part).argmax(2) for part in x.split(256)]) == truth
         for name, x in (("", images), ("_32", halve(images)), ("_spoilt", spoil(images, Rng(seed, 2))))
     }
     accuracy = {f"all{name}": float(r.all(1).float().mean()) for name, r in right.items()}

@@ -159,26 +159,41 @@ def train(
         probe = Probe()
     rng = Rng(seed, 1)
     first, second = _labels(probe, objects, colors)
-    optimizer = torch.optim.AdamW(probe.parameters(), lr=lr, weight_decay=0.05)
-    steps = count // batch
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
-    for epoch in range(epochs):
-        total = 0.0
-        for rows in batches(count, batch, rng):
-            a, b = probe(spoil(floats(pixels[rows]), rng))
-            loss = F.cross_entropy(a, first[rows]) + F.cross_entropy(b, second[rows], ignore_index=-1)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.item()
-        progress(f"epoch {epoch + 1} of {epochs}: loss {total / steps:.4f}")
-    probe.eval().requires_grad_(False)
+
+    def loss(images: Tensor, rows: Tensor) -> Tensor:
+        a, b = probe(images)
+        return F.cross_entropy(a, first[rows]) + F.cross_entropy(b, second[rows], ignore_index=-1)
+
+    learn(probe, pixels, loss, epochs, batch, lr, rng, progress)
     images, objects, colors = real(tests, seed + 1, held_out=())
     clean = compute(images, objects, colors, probe)
     spoilt = compute(spoil(images, Rng(seed, 2)), objects, colors, probe)
     accuracy = {k: clean[k] for k in ("object", "color")} | {f"spoilt_{k}": spoilt[k] for k in ("object", "color")}
     return probe, accuracy
+
+
+def learn(
+    probe: nn.Module, pixels: Tensor, loss: Callable[[Tensor, Tensor], Tensor], epochs: int, batch: int, lr: float,
+    rng: Rng, progress: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Trains a classifier on spoilt pictures, pixels [N, H, W, 3] uint8; leaves it in eval mode.
+
+    loss: (pictures [n, 3, H, W], their rows of `pixels` [n]) → scalar.
+    """
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=lr, weight_decay=0.05)
+    steps = len(pixels) // batch
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
+    for epoch in range(epochs):
+        total = 0.0
+        for rows in batches(len(pixels), batch, rng):
+            value = loss(spoil(floats(pixels[rows]), rng), rows)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            schedule.step()
+            total += value.item()
+        progress(f"epoch {epoch + 1} of {epochs}: loss {total / steps:.4f}")
+    probe.eval().requires_grad_(False)
 
 
 def spoil(images: Tensor, rng: Rng) -> Tensor:
