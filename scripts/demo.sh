@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From nothing to pictures: installs, draws a data set, trains a small text-to-image GAN on it, draws what prompts
-# say and measures how well the pictures follow them. About nine minutes on two CPU cores; a GPU is used when there is one.
+# say and measures how well the pictures follow them. About eight minutes on two CPU cores; a GPU is used when there is one.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh
