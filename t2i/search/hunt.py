@@ -76,7 +76,7 @@ class Result:
     pictures: dict[str, torch.Tensor] = field(default_factory=dict)  # "plain", "baseline", "found": [k, 3, H, W]
     # Two objectives: their names, and both of all candidates, [n, 2]; "front": rows of "search", "pictures" of those.
     goals: dict[str, Any] = field(default_factory=dict)
-    # MAP-Elites: "cells" [n, 2], rows and columns in a grid with "sides" (2), and "pictures" [n, 3, H, W].
+    # MAP-Elites: "cells" [n, 2], rows and columns in its grid, and "pictures" [n, 3, H, W].
     elites: dict[str, Any] = field(default_factory=dict)
 
 
@@ -305,8 +305,8 @@ class Hunt:
     def _elites(self) -> dict[str, Any]:
         if not hasattr(self.algorithm, "elites"):
             return {}
-        points, cells, sides = self.algorithm.elites()
-        return {"cells": cells, "sides": sides, "pictures": self.evaluate.images(points.astype(np.float32)).cpu()}
+        points, cells = self.algorithm.elites()
+        return {"cells": cells, "pictures": self.evaluate.images(points.astype(np.float32)).cpu()}
 
     def _found(self, by: str, space: Space, evaluate: Evaluator) -> list[Found]:
         """The best distinct candidates, with what is known of each."""

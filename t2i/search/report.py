@@ -129,11 +129,12 @@ def front(result: Result, path: Path) -> None:
 
 
 def archive(result: Result) -> Image.Image:
-    """MAP-Elites' grid: the best picture of every look found, in its cell; empty cells are white."""
-    rows, columns = result.elites["sides"]
-    pictures = result.elites["pictures"]
+    """MAP-Elites' grid, as far as it is filled: the best picture of every look found, in its cell."""
+    places, pictures = result.elites["cells"], result.elites["pictures"]
+    places = places - places.min(0)
+    rows, columns = places.max(0) + 1
     cells = torch.ones(rows * columns, *pictures.shape[1:])
-    cells[torch.from_numpy(result.elites["cells"] @ [columns, 1])] = pictures
+    cells[torch.from_numpy(places @ [columns, 1])] = pictures
     return picture_grid(cells, columns, [result.prompt] + [""] * (rows - 1), 1)
 
 

@@ -31,10 +31,10 @@ class Search(algorithms.Search):
     def ask(self) -> np.ndarray:
         return self.emitter.ask()
 
-    def elites(self) -> tuple[np.ndarray, np.ndarray, list[int]]:
-        """The archive: points [n, dim], their cells [n, 2] and how many cells each measure has."""
+    def elites(self) -> tuple[np.ndarray, np.ndarray]:
+        """The archive: points [n, dim] and their cells [n, 2]."""
         data = self.archive.data(["solution", "index"])
-        return data["solution"], self.archive.int_to_grid_index(data["index"]), [int(d) for d in self.archive.dims]
+        return data["solution"], self.archive.int_to_grid_index(data["index"])
 
     def tell(self, told: Told) -> None:
         assert told.measures is not None
