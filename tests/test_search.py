@@ -7,6 +7,7 @@ import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -267,10 +268,26 @@ def test_contrast_is_with_other_colours():
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     features = clip.image_features(images)
     prompt, mean = clip.text([PROMPT]).sentence[0], clip.text(goals.recolored(PROMPT)).sentence.mean(0)
-    torch.testing.assert_close(goals.clip_contrast([clip], PROMPT)(images), features @ prompt - features @ mean)
-    torch.testing.assert_close(
-        goals.clip_contrast([clip], "a zebra")(images), goals.clip_similarity([clip], "a zebra")(images)
+    parts, text = goals.parse("contrast"), SimpleNamespace(text_encoder=clip.text)
+    built = {p: goals.build(parts, text, p, [clip], None, 1, images, 0)(images)[0][:, 0] for p in (PROMPT, "a zebra")}
+    torch.testing.assert_close(built[PROMPT], features @ prompt - features @ mean)
+    torch.testing.assert_close(built["a zebra"], clip_similarity([clip], "a zebra")(images))
+
+
+def test_terms_that_read_the_same_features_pay_once():
+    clip, asked = load_clip("scenes-clip"), []
+    count = SimpleNamespace(
+        size=clip.size, text=clip.text, image_features=lambda x: asked.append(1) or clip.image_features(x)
     )
+    text, images = SimpleNamespace(text_encoder=clip.text), torch.zeros(2, 3, 16, 16)
+    objectives = goals.build(goals.parse("clip+contrast"), text, PROMPT, [count], None, 2, images, 0)
+    with torch.no_grad():
+        first = objectives(images)[0]
+    assert len(asked) == 2  # views
+    assert not torch.equal(objectives(torch.ones(2, 3, 16, 16))[0], first)
+    again = objectives(images.requires_grad_())[0]
+    assert again.requires_grad, "what was read without gradients is not what is read with them"
+    torch.testing.assert_close(again.detach(), first)
 
 
 def test_discriminator_reads_the_prompt(model):

@@ -44,20 +44,45 @@ class Objectives:
         return torch.stack(list(terms.values()), 1), torch.stack(parts, 1)  # type: ignore[arg-type]
 
 
-def clip_similarity(clips: list[Clip], prompt: str, views: int = 1, seed: int = 0) -> Objective:
-    """The mean cosine of a picture's features and the prompt's, over fixed views and over encoders.
+def once(read: Callable[..., Any]) -> Callable[..., Any]:
+    """`read`, which remembers what it made of the last pictures: terms that read the same features pay once."""
+    last: list[Any] = []
+
+    def remembered(images: Tensor, *rest: Any) -> Any:
+        asked = (images, torch.is_grad_enabled())
+        if not last or last[0] is not asked[0] or last[1] != asked[1]:
+            last[:] = *asked, read(images, *rest)
+        return last[2]
+
+    return remembered
+
+
+def clip_features(
+    clips: list[Clip], prompt: str, views: int = 1, seed: int = 0
+) -> Callable[[Tensor], list[Tensor]]:  # fmt: skip
+    """From pictures to the mean over fixed views of each encoder's features, [n, C] each.
 
     The first view is the picture as it is, every other a crop, perhaps mirrored, in another light and noisy (after
     FuseDream's augmentation, 2112.01573): what only fools the encoder seldom survives it. A prompt that says left or
     right is not mirrored.
     """
-    return _likeness(clips, [clip.text([prompt]).sentence[0] for clip in clips], prompt, views, seed)
+    looks = draw_views(views, seed, mirror=not re.search(r"\b(left|right)", prompt.lower()))
+
+    def read(images: Tensor) -> list[Tensor]:
+        seen = [look(images, max(clip.size for clip in clips)) for look in looks]
+        return [torch.stack([clip.image_features(x) for x in seen]).mean(0) for clip in clips]
+
+    return read
 
 
-def clip_contrast(clips: list[Clip], prompt: str, views: int = 1, seed: int = 0) -> Objective:
-    """`clip_similarity` with the prompt less the mean of that with its `recolored` wordings."""
-    directions = [contrast_direction(clip.text, prompt) for clip in clips]
-    return _likeness(clips, directions, prompt, views, seed)
+def likeness(features: Callable[[Tensor], list[Tensor]], directions: list[Tensor]) -> Objective:
+    """The product of features and a direction [C] an encoder, the mean over encoders."""
+    return lambda images: torch.stack([f @ d for f, d in zip(features(images), directions)]).mean(0)
+
+
+def clip_similarity(clips: list[Clip], prompt: str, views: int = 1, seed: int = 0) -> Objective:
+    """The mean cosine of a picture's features and the prompt's, over fixed views and over encoders."""
+    return likeness(clip_features(clips, prompt, views, seed), [clip.text([prompt]).sentence[0] for clip in clips])
 
 
 def recolored(prompt: str) -> list[str]:
@@ -70,23 +95,9 @@ def recolored(prompt: str) -> list[str]:
 
 
 def contrast_direction(encoder: Any, prompt: str) -> Tensor:
-    """[C] the prompt's sentence less the mean of its `recolored` ones: what products with pictures are contrasts."""
+    """[C] the prompt's sentence less the mean of its `recolored` ones: `likeness` with it is a contrast."""
     sentence, others = encoder([prompt]).sentence[0], recolored(prompt)
     return sentence - encoder(others).sentence.mean(0) if others else sentence
-
-
-def _likeness(clips: list[Clip], sentences: list[Tensor], prompt: str, views: int, seed: int) -> Objective:
-    looks = draw_views(views, seed, mirror=not re.search(r"\b(left|right)", prompt.lower()))
-
-    def score(images: Tensor) -> Tensor:
-        total = torch.zeros(len(images), device=images.device)
-        for look in looks:
-            seen = look(images, max(clip.size for clip in clips))
-            for clip, sentence in zip(clips, sentences):
-                total = total + clip.image_features(seen) @ sentence
-        return total / (len(looks) * len(clips))
-
-    return score
 
 
 def draw_views(views: int, seed: int, mirror: bool = True) -> list[Callable[[Tensor, int], Tensor]]:
@@ -164,19 +175,19 @@ def build(
     plain: Tensor, seed: int,
 ) -> Objectives:  # fmt: skip
     """The named terms for one prompt. plain [n, 3, H, W]: pictures of it, for `typical`; seed: of the views."""
-    terms: dict[str, Objective] = {}
-    text = model.text_encoder([prompt])
+    text, terms = model.text_encoder([prompt]), dict[str, Objective]()
+    features, critic = once(clip_features(clips, prompt, views, seed)), once(critic)
     for name in dict.fromkeys(name for part in parts for name in part):
         if name == "clip":
-            terms[name] = clip_similarity(clips, prompt, views, seed)
+            terms[name] = likeness(features, [clip.text([prompt]).sentence[0] for clip in clips])
+        elif name == "contrast":
+            terms[name] = likeness(features, [contrast_direction(clip.text, prompt) for clip in clips])
         elif name == "typical":
             terms[name] = typicality(clips[0], plain)
-        elif name == "contrast":
-            terms[name] = clip_contrast(clips, prompt, views, seed)
         elif name == "d":
             terms[name] = discriminator_logit(critic, text)
+        elif name == "d_text":
+            terms[name] = discriminator_similarity(critic, text, text.sentence[0])
         else:
-            contrast = contrast_direction(model.text_encoder, prompt)
-            direction = contrast if name == "d_contrast" else text.sentence[0]
-            terms[name] = discriminator_similarity(critic, text, direction)
+            terms[name] = discriminator_similarity(critic, text, contrast_direction(model.text_encoder, prompt))
     return Objectives(terms, parts)
