@@ -149,7 +149,7 @@ def train(options: argparse.Namespace) -> None:
     probe, accuracy = kind.train(options.scenes, options.epochs, options.seed, tests=tests, progress=say)
     made = {"scenes": options.scenes, "epochs": options.epochs, "seed": options.seed}
     try:
-        kind.save(probe, options.probe, {"accuracy": accuracy, "trained": made})
+        judge.save(probe, options.probe, {"accuracy": accuracy, "trained": made})
     except OSError as error:
         raise UserError(f"--probe {options.probe}: {error.strerror}; choose another folder") from None
     for name, share in accuracy.items():

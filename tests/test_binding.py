@@ -16,6 +16,7 @@ from t2i import sampling
 from t2i.data import binding, scenes
 from t2i.errors import UserError
 from t2i.metrics import binding as judge
+from t2i.metrics.probe import save
 
 ROOT = Path(__file__).parents[1]
 
@@ -138,7 +139,7 @@ def test_shipped_probe_is_right_about_fresh_pictures_of_both_sizes():
 def test_train_saves_what_load_reads_and_another_folder_is_one_line(tmp_path):
     probe, accuracy = judge.train(64, epochs=1, batch=32, tests=16)
     assert 0 <= accuracy["all"] <= accuracy["each"] <= 1
-    judge.save(probe, tmp_path, {"accuracy": accuracy})
+    save(probe, tmp_path, {"accuracy": accuracy})
     images = judge.real(4, 1)[0]
     torch.testing.assert_close(judge.load(tmp_path)(images), probe(images), rtol=0.02, atol=0.02)
     (tmp_path / "probe.json").write_text('{"objects": ["train"], "colors": ["red"]}')

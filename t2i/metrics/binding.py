@@ -8,19 +8,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from t2i.data import binding
 from t2i.data.binding import Thing
 from t2i.metrics import probe as judge
-from t2i.metrics.probe import SIDE, fit, floats, save, spoil
+from t2i.metrics.probe import SIDE, fit, floats, spoil
 from t2i.rng import Rng
-
-__all__ = ["BindingProbe", "compute", "halve", "load", "real", "save", "train"]
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "binding-probe"
 ABSENT = len(binding.COLORS)  # the class of an object that is not there
@@ -37,8 +33,7 @@ class BindingProbe(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images [N, 3, H, W] in [-1, 1] → logits [N, objects, colours + 1]."""
-        x = self.features(fit(images))  # [N, 128, 4, 4]
-        x = torch.cat((x.mean((2, 3)), x.amax((2, 3))), 1)  # [N, 256]
+        x = judge.pool(self.features(fit(images)))  # [N, 256]
         return self.head(x).unflatten(1, (len(self.objects), len(self.colors) + 1))
 
     @torch.no_grad()
@@ -79,26 +74,22 @@ def compute(images: Tensor, asked: Sequence[tuple[Thing, Thing]], probe: Any) ->
 
 def real(count: int, seed: int, only_held_out: bool = False) -> tuple[Tensor, list[tuple[Thing, Thing]]]:
     """Drawn pictures [count, 3, 64, 64] in [-1, 1] and the two things each shows."""
-    pixels = np.empty((count, SIDE, SIDE, 3), np.uint8)
+    pixels, plans = judge.drawings(count, lambda i: binding.draw(seed, i, SIDE, only_held_out=only_held_out))
     shown: list[tuple[Thing, Thing]] = []
-    for i in range(count):
-        image, _, plan = binding.draw(seed, i, SIDE, only_held_out=only_held_out)
-        pixels[i] = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    for plan in plans:
         a, b = ((thing["color"], thing["name"]) for thing in plan["objects"])
         shown.append((a, b))
-    return floats(torch.from_numpy(pixels)), shown
+    return floats(pixels), shown
 
 
 def _drawn(count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Pixels [count, 64, 64, 3] uint8 of pictures with up to two objects, and the class [count, objects] of each."""
-    pixels = np.empty((count, SIDE, SIDE, 3), np.uint8)
+    pixels, plans = judge.drawings(count, lambda i: binding.draw_any(seed, i, SIDE))
     classes = torch.full((count, len(binding.OBJECTS)), ABSENT)
-    for i in range(count):
-        image, plan = binding.draw_any(seed, i, SIDE)
-        pixels[i] = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+    for i, plan in enumerate(plans):
         for thing in plan["objects"]:
             classes[i, binding.OBJECTS.index(thing["name"])] = binding.COLORS.index(thing["color"])
-    return torch.from_numpy(pixels), classes
+    return pixels, classes
 
 
 def train(
@@ -143,5 +134,5 @@ def halve(images: Tensor) -> Tensor:
 
 
 def load(folder: str | Path = SHIPPED) -> BindingProbe:
-    """The probe of a folder that `save` wrote, in eval mode; without a folder, the one that ships."""
+    """The probe of a folder that probe.save wrote, in eval mode; without a folder, the one that ships."""
     return judge.load(folder, BindingProbe, "--binding --train")

@@ -42,6 +42,11 @@ def features() -> nn.Sequential:
     return nn.Sequential(*blocks, *last)
 
 
+def pool(x: Tensor) -> Tensor:
+    """[N, C, H, W] → [N, 2·C]: the mean and the maximum over all places."""
+    return torch.cat((x.mean((2, 3)), x.amax((2, 3))), 1)
+
+
 class Probe(nn.Module):
     """Five strided convolutions and two linear heads: which object, which colour."""
 
@@ -54,8 +59,7 @@ class Probe(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images [N, 3, H, W] in [-1, 1] → object logits [N, objects], colour logits [N, colours]."""
-        x = self.features(fit(images))  # [N, 128, 4, 4]
-        x = torch.cat((x.mean((2, 3)), x.amax((2, 3))), 1)  # [N, 256]
+        x = pool(self.features(fit(images)))  # [N, 256]
         return self.object(x), self.color(x)
 
     @torch.no_grad()
@@ -124,14 +128,19 @@ def real(count: int, seed: int, **options: Any) -> tuple[Tensor, list[str], list
 
 def _drawn(count: int, seed: int, **options: Any) -> tuple[Tensor, list[str], list[str | None]]:
     """As `real`, but pixels [count, 64, 64, 3] uint8."""
-    pixels = np.empty((count, SIDE, SIDE, 3), np.uint8)
-    objects, colors = [], []
+    pixels, plans = drawings(count, lambda i: scenes.draw(seed, i, SIDE, **options))
+    subjects = [plan["objects"][0] for plan in plans]
+    return pixels, [s["name"] for s in subjects], [s["color"] for s in subjects]
+
+
+def drawings(count: int, draw: Callable[[int], tuple]) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Pixels [count, 64, 64, 3] uint8 and plans of drawn pictures. draw: index → (picture, ..., plan)."""
+    pixels, plans = np.empty((count, SIDE, SIDE, 3), np.uint8), []
     for i in range(count):
-        image, _, attributes = scenes.draw(seed, i, SIDE, **options)
+        image, *_, plan = draw(i)
         pixels[i] = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
-        objects.append(attributes["objects"][0]["name"])
-        colors.append(attributes["objects"][0]["color"])
-    return torch.from_numpy(pixels), objects, colors
+        plans.append(plan)
+    return torch.from_numpy(pixels), plans
 
 
 def floats(pixels: Tensor) -> Tensor:

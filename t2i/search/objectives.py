@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -57,9 +58,7 @@ def once(read: Callable[..., Any]) -> Callable[..., Any]:
     return remembered
 
 
-def clip_features(
-    clips: list[Clip], prompt: str, views: int = 1, seed: int = 0
-) -> Callable[[Tensor], list[Tensor]]:  # fmt: skip
+def clip_features(clips: list[Clip], prompt: str, views: int = 1, seed: int = 0) -> Callable[[Tensor], list[Tensor]]:
     """From pictures to the mean over fixed views of each encoder's features, [n, C] each.
 
     The first view is the picture as it is, every other a crop, perhaps mirrored, in another light and noisy (after
@@ -116,11 +115,16 @@ def draw_views(views: int, seed: int, mirror: bool = True) -> list[Callable[[Ten
             x = x + brightness
             x = torch.lerp(x.mean((1, 2, 3), keepdim=True), x, 1 + contrast)
             x = torch.lerp(x.mean(1, keepdim=True), x, 1 + saturation)
-            noise = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(key))  # the same for all pictures
-            return (x + NOISE * noise.to(x)).clamp(-1, 1)
+            return (x + NOISE * _noise(key, size, x.device).to(x.dtype)).clamp(-1, 1)
 
         looks.append(look)
     return looks
+
+
+@lru_cache(maxsize=64)  # views × sizes: drawn and sent to the device once, not with every micro-batch
+def _noise(key: int, size: int, device: torch.device) -> Tensor:
+    """[3, size, size] float32 N(0, 1), the same for all pictures and on every device."""
+    return torch.randn(3, size, size, generator=torch.Generator().manual_seed(key)).to(device)
 
 
 def discriminator_logit(critic: Any, text: Text) -> Objective:
