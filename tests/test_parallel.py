@@ -46,6 +46,13 @@ CASES: dict[str, dict] = {
     "lpips": {"lpips": {}},
 }
 
+# StyleGAN3's running means of magnitudes are of all processes' pictures; attention hides words of other lengths.
+STYLEGAN3 = [
+    "model.name=stylegan3", "model.stylegan3_layers=4", "model.attention.words=[16]", "model.attention.g_self=[16]",
+    "model.attention.d_self=[8]",
+]  # fmt: skip
+STYLEGAN3_CASES = ("adversarial", "r1", "path_length", "word_region")
+
 
 class Recorder(torch.optim.SGD):
     """Keeps the gradients of every step, as one vector, and changes nothing."""
@@ -82,8 +89,13 @@ def vgg16_weights() -> dict[str, torch.Tensor]:
 
 
 def gradients() -> dict[str, dict[str, torch.Tensor]]:
-    """Case → the gradients of D and of G in its last step."""
-    settings = config.load(None, SETTINGS)
+    """Case → the gradients of D and of G in its last step, of both backbones."""
+    stylegan3 = gradients_of(SETTINGS + STYLEGAN3, STYLEGAN3_CASES)
+    return gradients_of(SETTINGS, CASES) | {f"stylegan3, {name}": x for name, x in stylegan3.items()}
+
+
+def gradients_of(overrides: list[str], cases) -> dict[str, dict[str, torch.Tensor]]:
+    settings = config.load(None, overrides)
     settings.loss["lpips"]["weight"] = 0  # its network is the test's own
     settings.loss["img_img_vgg"] = {"weight": 1}
     run = train.build(settings, train.start(settings))
@@ -94,7 +106,7 @@ def gradients() -> dict[str, dict[str, torch.Tensor]]:
         parameter.data += 0.01 * torch.ones_like(parameter)
     run.d_optimizer, run.g_optimizer = Recorder(run.D.parameters(), 0), Recorder(run.G.parameters(), 0)
     found = {}
-    for name, terms in CASES.items():
+    for name, terms in ((name, CASES[name]) for name in cases):
         given = {"adversarial": {"weight": 0.01}} | {k: {"weight": 1.0} | v for k, v in terms.items()}
         settings.loss = given
         run.d_losses = losses.choose(losses.DISCRIMINATOR, given)
@@ -104,6 +116,7 @@ def gradients() -> dict[str, dict[str, torch.Tensor]]:
         for step in range(3 if name == "queues" else 1):
             train_step([batch(run.rank, run.world, step, run.device)], run)
         found[name] = {"D": run.d_optimizer.seen, "G": run.g_optimizer.seen, "path_mean": run.path_mean[None]}
+        found[name] |= {key: x.clone() for key, x in run.G.named_buffers() if key.endswith(("magnitude_ema", "w_avg"))}
         for key, rows in run.queues.items():
             found[name] |= {f"{key} {part}": x for part, x in rows.items()}
     return {name: {key: x.cpu() for key, x in values.items()} for name, values in found.items()}

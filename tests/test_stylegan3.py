@@ -388,7 +388,7 @@ def test_trains_resumes_bit_for_bit_and_draws(backbone, arguments, monkeypatch):
         if key.endswith("magnitude_ema"):
             assert value != 1
             assert value == a["G_ema"][key]
-    gates = [v for k, v in a["G"].items() if k.endswith(("gate", "local.weight"))]
+    gates = [v for k, v in a["G"].items() if k.endswith(("gate", "words.out.weight", "local.weight"))]
     assert gates
     assert all(v.abs().sum() > 0 for v in gates), "attention learnt nothing"
     model = sampling.load_model(whole)
