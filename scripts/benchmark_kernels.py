@@ -3,12 +3,15 @@
     python scripts/benchmark_kernels.py attention     fused attention against plain mathematics, over sequence lengths
     python scripts/benchmark_kernels.py stylegan3     StyleGAN3-T at 64×64, channels halved, batch 2, against the
                                                       published form: convolutions over zero-stuffed pictures
+    python scripts/benchmark_kernels.py memory        peak memory of an update of StyleGAN3-T at 256×256, channels
+                                                      halved, against StyleGAN2's
 
 On a CPU time is this process's own, with one thread, so that other programs count little. Compare ratios of one run.
 """
 
 import argparse
 import math
+import os
 import resource
 import statistics
 import time
@@ -26,14 +29,14 @@ from torch import Tensor
 from t2i import config as configuration
 from t2i.errors import run_command
 from t2i.interfaces import Text
-from t2i.nets import ops, stylegan3
+from t2i.nets import ops, stylegan2, stylegan3
 from t2i.nets.attention import attention
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("what", choices=["attention", "stylegan3"])
+    add("what", choices=["attention", "stylegan3", "memory"])
     add("--batch", type=int, default=2)
     add("--repeat", type=int, default=3, help="the median of so many runs (default %(default)s)")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -48,7 +51,7 @@ def main() -> None:
     a = arguments()
     torch.set_num_threads(1)
     print(f"device {torch.cuda.get_device_name() if a.device == 'cuda' else 'cpu'}, torch {torch.__version__}")
-    (compare_attention if a.what == "attention" else compare_stylegan3)(a)
+    {"attention": compare_attention, "stylegan3": compare_stylegan3, "memory": compare_memory}[a.what](a)
 
 
 def seconds(function: Callable[[], Any], repeat: int, device: str) -> float:
@@ -181,17 +184,22 @@ def published_form() -> Iterator[None]:
         stylegan3.filtered_lrelu, ops.stylegan3_modulated_conv2d = ours
 
 
-def measure(published: bool, settings: configuration.Config, batch: int, repeat: int, device: str) -> dict[str, Any]:
-    """Seconds of a generator's forward pass and update, peak memory in GB, and a picture, to be compared."""
+def build(settings: configuration.Config, batch: int, device: str, layout: torch.memory_format) -> tuple[Any, ...]:
+    """G, D, captions and latents."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     channels = 64
-    layout = torch.contiguous_format if published else torch.channels_last
-    G = stylegan3.Generator(settings.model, channels).to(device, memory_format=layout)  # type: ignore[call-overload]
-    D = stylegan3.Discriminator(settings.model, channels).to(device, memory_format=layout)  # type: ignore[call-overload]
+    nets: Any = {"stylegan2": stylegan2, "stylegan3": stylegan3}[settings.model.name]
+    G = nets.Generator(settings.model, channels).to(device, memory_format=layout)
+    D = nets.Discriminator(settings.model, channels).to(device, memory_format=layout)
     sentence = F.normalize(torch.randn(batch, channels)).to(device)
     text = Text(sentence, sentence[:, None], torch.ones(batch, 1, dtype=torch.bool, device=device))
-    z = torch.randn(batch, G.latent_dim).to(device)
+    return G, D, text, torch.randn(batch, G.latent_dim).to(device)
+
+
+def measure(published: bool, settings: configuration.Config, batch: int, repeat: int, device: str) -> dict[str, Any]:
+    """Seconds of a generator's forward pass and update, peak memory in GB, and a picture, to be compared."""
+    G, D, text, z = build(settings, batch, device, torch.contiguous_format if published else torch.channels_last)
 
     @torch.no_grad()
     def forward() -> Tensor:
@@ -207,16 +215,20 @@ def measure(published: bool, settings: configuration.Config, batch: int, repeat:
         found: dict[str, Any] = {"G forward": seconds(forward, repeat, device), "picture": forward().cpu()}
         found["G step"] = seconds(step, repeat, device)
         found["kept"] = kept(lambda: G(z, text)) / 2**30
-        if device == "cuda":
-            found["peak"] = torch.cuda.max_memory_allocated() / 2**30
-        else:
-            found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        found["peak"] = peak(device)
         return found
 
     if published:
         with published_form():
             return run()
     return run()
+
+
+def peak(device: str) -> float:
+    """GB: on a GPU of tensors, on a CPU of the whole process."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def compare_stylegan3(a: argparse.Namespace) -> None:
@@ -234,6 +246,40 @@ def compare_stylegan3(a: argparse.Namespace) -> None:
     for key, unit in rows.items():
         print(f"{f'{key} ({unit})':<24}{theirs[key]:>15.2f}{ours[key]:>9.2f}{ours[key] / theirs[key]:>8.2f}")
     print(f"largest difference of a pixel: {float((ours['picture'] - theirs['picture']).abs().max()):.1e}")
+
+
+# ---- memory
+
+
+def update_peak(settings: configuration.Config, batch: int, device: str) -> tuple[float, float]:
+    """GB that the generator's gradients need at most, and those with R1's, beyond the weights."""
+    G, D, text, z = build(settings, batch, device, torch.channels_last)
+    start = peak(device)
+    D.requires_grad_(False)
+    F.softplus(-D(G(z, text), text).logit).mean().backward()
+    generator = peak(device) - start
+    D.requires_grad_(True)
+    size = settings.model.resolution
+    image = torch.rand(batch, 3, size, size, device=device, requires_grad=True)
+    (slope,) = torch.autograd.grad(D(image, text).logit.sum(), image, create_graph=True)
+    slope.square().sum().backward()
+    return generator, peak(device) - start
+
+
+def compare_memory(a: argparse.Namespace) -> None:
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # what is freed goes back at once, and does not count as used
+    rows = {
+        "StyleGAN2": [], "StyleGAN3-T": ["model.name=stylegan3"],
+        "StyleGAN3-T, recompute": ["model.name=stylegan3", "model.stylegan3_recompute=true"],
+    }  # fmt: skip
+    print(f"{'GB':<24}{'G update':>10}{'and R1':>8}{'ratio':>7}")
+    least = 0.0
+    for name, overrides in rows.items():
+        settings = configuration.load(None, ["model.resolution=256", "model.width=0.5", *overrides, *a.set])
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+            generator, both = pool.submit(update_peak, settings, a.batch, a.device).result()
+        least = least or both
+        print(f"{name:<24}{generator:>10.2f}{both:>8.2f}{both / least:>7.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ class Model:
     # summed over the batch, as in the published code) or projection (cmap)
     stylegan3: str = "t"  # which StyleGAN3: t (equivariant to translation) or r (to rotation too; twice the channels)
     stylegan3_layers: int = 14  # before toRGB
+    stylegan3_recompute: bool = False  # its layers keep only their inputs for the backward pass: memory for time
     noise: bool = True  # StyleGAN2's noise inputs; false suits pictures of flat colours, where noise can only hurt
     mbstd_group: int = 4  # pictures compared by minibatch stddev; must divide the batch of one process
     conv_clamp: float | None = None  # clamps activations at this value (256 for fp16; StyleGAN3 always has 256)

@@ -1,6 +1,7 @@
 """scripts/benchmark_kernels.py: both forms that it times compute the same, and it says what it measured."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -37,3 +38,14 @@ def test_attention_is_compared(monkeypatch, capsys):
     assert all(float(row[-1]) < 1e-4 for row in rows)
     plain, ours = (float(row[5]) for row in rows[2:])
     assert ours < plain
+
+
+def test_memory_is_compared():
+    small = ["model.resolution=64", "model.width=0.25", "model.mapping_layers=1"]
+    sets = [part for setting in small for part in ("--set", setting)]
+    command = [sys.executable, str(SCRIPT), "memory", "--batch", "4", "--device", "cpu", *sets]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    rows = [line.rsplit(maxsplit=3) for line in output.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["StyleGAN2", "StyleGAN3-T", "StyleGAN3-T, recompute"]
+    usual, recomputed = (float(row[1]) for row in rows[1:])
+    assert 0 < recomputed < usual

@@ -87,9 +87,12 @@ CASES = {
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize("clamp", [None, 0.5])
+@pytest.mark.parametrize("part", [1, 10**9])
 @pytest.mark.parametrize("case", CASES)
-def test_filtered_lrelu_is_its_definition(case, clamp, memory_format):
-    """With first and second derivatives, in both memory layouts, over several blocks of rows."""
+def test_filtered_lrelu_is_its_definition(case, part, clamp, memory_format, monkeypatch):
+    """With first and second derivatives, in both memory layouts, over several blocks of rows, pictures one by one or
+    together."""
+    monkeypatch.setattr(filtered, "PART", part)
     taps_up, taps_down, up, down, padding = CASES[case]
     g = torch.Generator().manual_seed(0)
     randn = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64)
@@ -297,6 +300,30 @@ def test_the_input_is_put_back(nets):
     assert all(torch.equal(v, before[k]) for k, v in g.state_dict().items())
     with pytest.raises(UserError, match="EQ-R"):
         equivariance.compute(g, z(1), text(1), kinds=["EQ-r"])
+
+
+def test_recomputing_changes_no_gradient_and_keeps_less():
+    """First derivatives, the path length's second ones, and the running means, which must move once only.
+
+    Kept is what the graph holds beside the layers' inputs."""
+    found, kept = [], []
+    for recompute in (False, True):
+        g = generator(stylegan3, stylegan3_recompute=recompute)
+        sizes = {}
+        record = lambda x, sizes=sizes: sizes.update({x.untyped_storage().data_ptr(): x.untyped_storage().nbytes()}) or x
+        with torch.autograd.graph.saved_tensors_hooks(record, lambda x: x):
+            image = g(z(2), text(2), track=lambda x: x)
+        kept.append(sum(sizes.values()))
+        first = torch.autograd.grad(image.square().sum(), list(g.parameters()))
+        ws = g.mapping(z(2), text(2))
+        (slope,) = torch.autograd.grad(g.synthesis(ws, text(2)).square().sum(), ws, create_graph=True)
+        second = torch.autograd.grad(slope.square().sum(), list(g.parameters()), allow_unused=True)
+        means = [b for n, b in g.named_buffers() if n.endswith("magnitude_ema")]
+        assert all(m != 1 for m in means)
+        found.append([image, *first, *(x for x in second if x is not None), *means])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+    assert kept[1] < kept[0] / 2
 
 
 # ---- attention in both backbones

@@ -22,6 +22,7 @@ from t2i.nets import ops
 
 BLOCK = 16  # output rows of one product: longer ones multiply more zeros, shorter ones keep the machine less busy
 LONGEST = 256  # the same on an accelerator, where a launch costs more than zeros do
+PART = 2**24  # upsampled numbers that exist at a time, if that holds one picture: they would be the peak of memory
 
 
 def design_lowpass_filter(numtaps: int, cutoff: float, width: float, fs: float, radial: bool = False) -> Tensor | None:
@@ -149,6 +150,23 @@ def _resampling(f: Tensor | None, size: tuple[int, int], up: int, down: int, pad
     return Resampling(f, up, down, (y0, x0), size, out)
 
 
+def _through(
+    x: Tensor, sign: Tensor | None, before: Resampling, after: Resampling, act: Callable[[Tensor, Tensor | None], None]
+) -> Tensor:
+    """after(act(before(x))), a few pictures at a time; act changes its argument in place, told the signs there."""
+    many = max(PART // (x.shape[1] * before.out[0] * before.out[1]), 1)
+    parts = []
+    with torch.autocast(x.device.type, enabled=False):
+        for start in range(0, len(x), many):
+            signs = None if sign is None else sign[start : start + many]
+
+            def each(y: Tensor, rows: slice, signs: Tensor | None = signs) -> None:
+                act(y, None if signs is None else signs[:, :, rows])
+
+            parts.append(after(before(x[start : start + many], each)))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 class _Between(torch.autograd.Function):
     """before → × slope, 1 or 0, by `sign` → after: linear in x, and so are all its derivatives."""
 
@@ -157,12 +175,12 @@ class _Between(torch.autograd.Function):
         ctx.save_for_backward(sign)
         ctx.options = before, after, slope
 
-        def multiply(y: Tensor, rows: slice) -> None:
-            factor = sign[:, :, rows].to(y.dtype)
+        def multiply(y: Tensor, sign: Tensor | None) -> None:
+            assert sign is not None
+            factor = sign.to(y.dtype)
             y.mul_(F.leaky_relu(factor, slope).mul_(factor))  # 1 → 1, -1 → slope, 0 → 0
 
-        with torch.autocast(x.device.type, enabled=False):
-            return after(before(x, multiply))
+        return _through(x, sign, before, after, multiply)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> Any:
@@ -183,7 +201,7 @@ class _FilteredLReLU(torch.autograd.Function):
             shape = (*x.shape[:2], *before.out)
             sign = torch.empty(shape, dtype=torch.int8, device=x.device, memory_format=layout(x))
 
-        def activate(y: Tensor, rows: slice) -> None:
+        def activate(y: Tensor, sign: Tensor | None) -> None:
             F.leaky_relu(y, slope, inplace=True)
             if sign is None:
                 if clamp is not None:
@@ -194,10 +212,9 @@ class _FilteredLReLU(torch.autograd.Function):
                 cut = y.clamp(-clamp, clamp)
                 s -= (y - cut).sign_()  # what is cut off has the sign of the rest
                 y.copy_(cut)
-            sign[:, :, rows] = s
+            sign.copy_(s)
 
-        with torch.autocast(x.device.type, enabled=False):
-            y = after(before(x, activate))
+        y = _through(x, sign, before, after, activate)
         if sign is not None:
             ctx.save_for_backward(sign)
         return y

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from t2i import config
 from t2i.interfaces import Text
@@ -148,9 +149,7 @@ class SynthesisLayer(Styled):
         self.padding = (low, total - low, low, total - low)
         self.attend: Attend | None = None  # behind the layer
 
-    def forward(self, x: Tensor, w: Tensor, text: Tensor | None, track: Track | None = None) -> Tensor:
-        if track is not None:
-            self.follow(x.detach(), track)
+    def forward(self, x: Tensor, w: Tensor, text: Tensor | None) -> Tensor:
         style, gain = self.style(w, text), self.magnitude_ema.rsqrt()
         if self.torgb:
             gain = gain / math.sqrt(self.into.channels)
@@ -191,8 +190,11 @@ class Synthesis(nn.Module):
         text_dim: int = 0,
         text_hidden: int = 512,
         change: int = 256,
+        recompute: bool = False,
     ):
+        """recompute: layers keep nothing but their inputs for the backward pass, and compute the rest again there."""
         super().__init__()
+        self.recompute = recompute
         self.output_scale, self.num_ws = output_scale, len(rates) + 1
         self.w_dim, self.critical = w_dim, critical
         self.input = SynthesisInput(w_dim, rates[0])
@@ -229,7 +231,12 @@ class Synthesis(nn.Module):
         x = self.input(w)
         for name, w in zip(self.names, rest, strict=True):
             layer = getattr(self, name)
-            x = layer(x, w, text, track)
+            if track is not None:
+                layer.follow(x.detach(), track)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(layer, x, w, text, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = layer(x, w, text)
             if layer.attend is not None:
                 x = layer.attend(x, caption, w)
         return x.to(ws.dtype) * self.output_scale
@@ -257,6 +264,7 @@ class Generator(nn.Module):
             clamp=CLAMP if model.conv_clamp is None else model.conv_clamp,
             text_dim=text_dim if lafite else 0,
             text_hidden=model.style_dim,
+            recompute=model.stylegan3_recompute,
         )
         self.num_ws = self.synthesis.num_ws
         c_dim = 0 if lafite else text_dim
