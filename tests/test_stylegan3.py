@@ -310,7 +310,11 @@ def test_recomputing_changes_no_gradient_and_keeps_less():
     for recompute in (False, True):
         g = generator(stylegan3, stylegan3_recompute=recompute)
         sizes = {}
-        record = lambda x, sizes=sizes: sizes.update({x.untyped_storage().data_ptr(): x.untyped_storage().nbytes()}) or x
+
+        def record(x, sizes=sizes):
+            sizes[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+            return x
+
         with torch.autograd.graph.saved_tensors_hooks(record, lambda x: x):
             image = g(z(2), text(2), track=lambda x: x)
         kept.append(sum(sizes.values()))
