@@ -12,7 +12,6 @@ On a CPU time is this process's own, with one thread, so that other programs cou
 import argparse
 import math
 import os
-import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -29,8 +28,10 @@ from torch import Tensor
 from t2i import config as configuration
 from t2i.errors import run_command
 from t2i.interfaces import Text
-from t2i.nets import ops, stylegan2, stylegan3
+from t2i.log import memory_gb
+from t2i.nets import ops, stylegan3
 from t2i.nets.attention import attention
+from t2i.sampling import backbone
 
 
 def arguments() -> argparse.Namespace:
@@ -189,7 +190,7 @@ def build(settings: configuration.Config, batch: int, device: str, layout: torch
     torch.set_num_threads(1)
     torch.manual_seed(0)
     channels = 64
-    nets: Any = {"stylegan2": stylegan2, "stylegan3": stylegan3}[settings.model.name]
+    nets = backbone(settings.model.name)
     G = nets.Generator(settings.model, channels).to(device, memory_format=layout)
     D = nets.Discriminator(settings.model, channels).to(device, memory_format=layout)
     sentence = F.normalize(torch.randn(batch, channels)).to(device)
@@ -215,20 +216,13 @@ def measure(published: bool, settings: configuration.Config, batch: int, repeat:
         found: dict[str, Any] = {"G forward": seconds(forward, repeat, device), "picture": forward().cpu()}
         found["G step"] = seconds(step, repeat, device)
         found["kept"] = kept(lambda: G(z, text)) / 2**30
-        found["peak"] = peak(device)
+        found["peak"] = memory_gb(torch.device(device))
         return found
 
     if published:
         with published_form():
             return run()
     return run()
-
-
-def peak(device: str) -> float:
-    """GB: on a GPU of tensors, on a CPU of the whole process."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def compare_stylegan3(a: argparse.Namespace) -> None:
@@ -254,16 +248,16 @@ def compare_stylegan3(a: argparse.Namespace) -> None:
 def update_peak(settings: configuration.Config, batch: int, device: str) -> tuple[float, float]:
     """GB that the generator's gradients need at most, and those with R1's, beyond the weights."""
     G, D, text, z = build(settings, batch, device, torch.channels_last)
-    start = peak(device)
+    start = memory_gb(z.device)
     D.requires_grad_(False)
     F.softplus(-D(G(z, text), text).logit).mean().backward()
-    generator = peak(device) - start
+    generator = memory_gb(z.device) - start
     D.requires_grad_(True)
     size = settings.model.resolution
     image = torch.rand(batch, 3, size, size, device=device, requires_grad=True)
     (slope,) = torch.autograd.grad(D(image, text).logit.sum(), image, create_graph=True)
     slope.square().sum().backward()
-    return generator, peak(device) - start
+    return generator, memory_gb(z.device) - start
 
 
 def compare_memory(a: argparse.Namespace) -> None:

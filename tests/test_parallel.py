@@ -106,8 +106,8 @@ def gradients_of(overrides: list[str], cases) -> dict[str, dict[str, torch.Tenso
         parameter.data += 0.01 * torch.ones_like(parameter)
     run.d_optimizer, run.g_optimizer = Recorder(run.D.parameters(), 0), Recorder(run.G.parameters(), 0)
     found = {}
-    for name, terms in ((name, CASES[name]) for name in cases):
-        given = {"adversarial": {"weight": 0.01}} | {k: {"weight": 1.0} | v for k, v in terms.items()}
+    for name in cases:
+        given = {"adversarial": {"weight": 0.01}} | {k: {"weight": 1.0} | v for k, v in CASES[name].items()}
         settings.loss = given
         run.d_losses = losses.choose(losses.DISCRIMINATOR, given)
         run.g_losses = losses.choose(losses.GENERATOR, given)
