@@ -200,7 +200,7 @@ def describe(x: Any) -> Any:
 def networks(settings: Config, a: argparse.Namespace, device: torch.device, precision: str) -> list[dict[str, Any]]:
     """Forward and training phases of generator and discriminator."""
     from t2i.encoders.text import load_text_encoder
-    from t2i.sampling import backbone
+    from t2i.model import backbone
 
     nets, batch, resolution = backbone(settings.model.name), a.batch, settings.model.resolution
     text_encoder = load_text_encoder(settings.encoders.text, device)

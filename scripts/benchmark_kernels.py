@@ -29,9 +29,10 @@ from t2i import config as configuration
 from t2i.errors import run_command
 from t2i.interfaces import Text
 from t2i.log import memory_gb
-from t2i.nets import ops, stylegan3
-from t2i.nets.attention import attention
-from t2i.sampling import backbone
+from t2i.model import backbone
+from t2i.nets.generators import stylegan3
+from t2i.nets.layers import ops
+from t2i.nets.layers.attention import attention
 
 
 def arguments() -> argparse.Namespace:

@@ -23,7 +23,8 @@ from tqdm import tqdm
 import t2i
 from t2i import parallel
 from t2i.errors import UserError, closest, run_command
-from t2i.sampling import WEIGHTS, Model, load_model, picture_grid, to_uint8
+from t2i.model import WEIGHTS, Model, load_model
+from t2i.pictures import picture_grid, to_uint8
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -24,7 +24,7 @@ import t2i
 from t2i.encoders.vgg import PREPROCESSING
 from t2i.errors import UserError, run_command
 from t2i.metrics import bootstrap, clip_score, compare, networks, sources, suite, table
-from t2i.sampling import load_model
+from t2i.model import load_model
 
 MOST = 30000  # pictures, where --samples does not say: the protocol of COCO
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from t2i.errors import UserError, closest, run_command
 from t2i.metrics import probe as judge
-from t2i.sampling import load_model
+from t2i.model import load_model
 from t2i.search import Settings, algorithms, search
 from t2i.search.hunt import Result
 from t2i.search.record import Record, number, pack

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from t2i.sampling import Model
+    from t2i.model import Model
 
 __version__ = "0.1.0"  # as in pyproject.toml
 
 
 def load(path: "str | Path | None" = None, device: str = "cpu") -> "Model":
-    """A trained model, ready to be called with prompts: see t2i.sampling.load_model and Model."""
-    from t2i.sampling import load_model  # here, so that `import t2i` does not wait for torch
+    """A trained model, ready to be called with prompts: see t2i.model.load_model and Model."""
+    from t2i.model import load_model  # here, so that `import t2i` does not wait for torch
 
     return load_model(path, device)

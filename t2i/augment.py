@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.nets.ops import upfirdn2d
+from t2i.nets.layers.ops import upfirdn2d
 from t2i.rng import Rng, SampleRng
 
 # Orthogonal low-pass wavelet filters (Daubechies, Ten Lectures on Wavelets, chapter 6 and table 8.1).

@@ -1,6 +1,6 @@
 """Checkpoints: a model folder anyone may load, and beside it the state that training continues from.
 
-runs/<name>/checkpoints/<step>/ holds a model folder (see t2i/sampling.py) and state.pt. It is
+runs/<name>/checkpoints/<step>/ holds a model folder (see t2i/model.py) and state.pt. It is
 written under another name and renamed when complete, so that a kill or a full disk leaves the previous one intact.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from t2i.errors import UserError
-from t2i.sampling import save_model
+from t2i.model import save_model
 from t2i.step import Run
 
 

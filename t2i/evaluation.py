@@ -24,7 +24,7 @@ from t2i.metrics.networks import Files
 from t2i.metrics.sources import Caption, Generated, Reference, overlap
 from t2i.metrics.suite import Suite, choose, noting, trained_with
 from t2i.metrics.table import METRICS, known, main_scores, owner
-from t2i.sampling import Model, save_model
+from t2i.model import Model, save_model
 from t2i.step import Run
 
 SCORE = "score.json"

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from t2i.pictures import picture_grid
 from t2i.rng import SampleRng
-from t2i.sampling import picture_grid
 from t2i.step import Run
 
 with warnings.catch_warnings():  # tensorboard's protobuf code warns of itself on import

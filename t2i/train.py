@@ -28,7 +28,7 @@ from t2i.encoders.text import load_text_encoder
 from t2i.encoders.vgg import load_vgg
 from t2i.errors import UserError, closest, run_command
 from t2i.log import Log, describe
-from t2i.sampling import backbone
+from t2i.model import backbone
 from t2i.step import Run, train_step
 
 DEFAULT = Path(__file__).parents[1] / "configs" / "scenes.yaml"

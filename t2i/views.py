@@ -16,7 +16,7 @@ from torch import Tensor
 from t2i.augment import augment
 from t2i.conditioning import condition, image_features
 from t2i.interfaces import Batch, Judgement, Text
-from t2i.nets import ops
+from t2i.nets.layers import ops
 from t2i.parallel import gather, rows
 from t2i.rng import Rng
 

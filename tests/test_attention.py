@@ -7,8 +7,8 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from t2i.interfaces import Text
-from t2i.nets import attention as att
-from t2i.nets.attention import attention
+from t2i.nets.layers import attention as att
+from t2i.nets.layers.attention import attention
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=cuda)]

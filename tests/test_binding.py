@@ -12,7 +12,7 @@ import pytest
 import torch
 from torchvision.transforms.functional import to_tensor
 
-from t2i import sampling
+from t2i import model as models
 from t2i.data import binding, scenes
 from t2i.errors import UserError
 from t2i.metrics import binding as judge
@@ -97,7 +97,7 @@ def test_probe_prints_and_writes_the_figures(tmp_path, monkeypatch, capsys):
             yield to_tensor(binding.render(plan, 0, 0, 16))[None] * 2 - 1
 
     model = SimpleNamespace(path=Path("runs/x"), kimg=12.0, stream=stream)
-    monkeypatch.setattr(sampling, "load_model", lambda path, device: model)
+    monkeypatch.setattr(models, "load_model", lambda path, device: model)
     script("probe").main(["--binding", "--count", "24", "--json", str(tmp_path / "probe.json")])
     figures = json.loads((tmp_path / "probe.json").read_text())
     assert figures["seen/binding"] > 0.9 > 0.1 > figures["seen/swapped"]

@@ -10,7 +10,7 @@ import torch
 
 from t2i import checkpoint, config, evaluation, train
 from t2i.errors import UserError
-from t2i.sampling import load_model
+from t2i.model import load_model
 
 ROOT = Path(__file__).parents[1]
 TINY = [

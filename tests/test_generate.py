@@ -19,10 +19,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import t2i
-from t2i import config, sampling
+from t2i import config
+from t2i import model as models
 from t2i.encoders.vocabulary import CompactTokenizer, collect
 from t2i.errors import UserError, run_command
-from t2i.sampling import find_model, load_model, picture_grid, save_model, to_uint8
+from t2i.model import find_model, load_model, save_model
+from t2i.pictures import picture_grid, to_uint8
 
 ROOT = Path(__file__).parents[1]
 WORDS = "a green train is coming down the tracks"
@@ -64,7 +66,7 @@ def encoder(tmp_path_factory) -> Path:
 def weights(encoder: Path, seed: int = 0) -> dict[str, torch.Tensor]:
     """A generator's, in which noise and truncation show."""
     torch.manual_seed(seed)
-    generator = sampling.backbone("stylegan2").Generator(settings_of(encoder).model, 10)
+    generator = models.backbone("stylegan2").Generator(settings_of(encoder).model, 10)
     generator.mapping.w_avg.normal_()
     state = generator.state_dict()
     return {k: torch.full_like(v, 0.3) if k.endswith("noise_strength") else v for k, v in state.items()}
@@ -78,7 +80,7 @@ def folder(encoder, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(folder) -> sampling.Model:
+def model(folder) -> models.Model:
     return t2i.load(folder)
 
 
@@ -122,7 +124,7 @@ def test_passes_of_several_pictures_agree(model):
     """As on a GPU: passes filled up to the batch, the same pictures but for the last bits."""
     prompts = ["a green train", "the tracks"]
     images = model(prompts, count=5, noise="random")
-    there = sampling.Model(**{**vars(model), "device": torch.device("meta")})  # any type but cpu makes full passes
+    there = models.Model(**{**vars(model), "device": torch.device("meta")})  # any type but cpu makes full passes
     there.device = Device("cpu")
     many = there(prompts, count=5, noise="random", batch=4)
     torch.testing.assert_close(many, images, atol=1e-4, rtol=0)
@@ -292,9 +294,9 @@ def test_which_model(runs, monkeypatch):
     # Without runs: the shipped one, by name too; without that: what to do.
     monkeypatch.chdir(runs / "runs")
     shipped = runs / "runs/old/checkpoints/000000900"
-    monkeypatch.setattr(sampling, "SHIPPED", shipped)
+    monkeypatch.setattr(models, "SHIPPED", shipped)
     assert find_model() == find_model("000000900") == shipped
-    monkeypatch.setattr(sampling, "SHIPPED", runs / "nothing")
+    monkeypatch.setattr(models, "SHIPPED", runs / "nothing")
     with pytest.raises(UserError, match="train one: accelerate launch"):
         find_model()
     with pytest.raises(UserError, match="x: not found; there are no runs yet"):

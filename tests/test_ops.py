@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
-from t2i.nets import ops
+from t2i.nets.layers import ops
 
 GENERATOR = torch.Generator().manual_seed(0)
 

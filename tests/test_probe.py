@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.functional import to_tensor
 
-from t2i import sampling
+from t2i import model as models
 from t2i.data import scenes
 from t2i.errors import UserError
 from t2i.metrics import probe as judge
@@ -172,7 +172,7 @@ def test_script_prints_and_writes_the_shares(tmp_path, monkeypatch, capsys):
             yield pictures[k][0][None] if text != "grey" else torch.zeros(1, 3, 128, 128)
 
     model = SimpleNamespace(path=Path("runs/x"), kimg=12.0, stream=stream)
-    monkeypatch.setattr(sampling, "load_model", lambda path, device: model)
+    monkeypatch.setattr(models, "load_model", lambda path, device: model)
     file = tmp_path / "new" / "probe.json"
     script().main(["--count", "12", "--seed", "5", "--truncation", "0.7", "--json", str(file)])
     figures = json.loads(file.read_text())

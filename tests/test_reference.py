@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from t2i.nets import filtered, ops, stylegan3
-from t2i.nets.layers import Mapping
-from t2i.nets.stylegan2 import Critic, Synthesis, channels
+from t2i.nets.discriminators.stylegan2 import Critic
+from t2i.nets.generators import stylegan3
+from t2i.nets.generators.stylegan2 import Synthesis
+from t2i.nets.layers import filtered, ops
+from t2i.nets.layers.equalised import Mapping, channels
 
 FOLDER = Path(os.environ.get("T2I_REFERENCE") or Path(__file__).parents[2] / "shared" / "reference")
 NAMES = sorted(p.stem for p in FOLDER.glob("*.json"))

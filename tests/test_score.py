@@ -17,9 +17,10 @@ from t2i.data import coco, shards
 from t2i.encoders.text import load_text_encoder
 from t2i.errors import UserError
 from t2i.metrics import compare, equivariance, inception, lpips_diversity, networks, sources, suite
-from t2i.nets import stylegan2
+from t2i.model import load_model, save_model
+from t2i.nets.generators import stylegan2
+from t2i.pictures import to_uint8
 from t2i.rng import SampleRng
-from t2i.sampling import load_model, save_model, to_uint8
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

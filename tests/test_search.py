@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from t2i import config, sampling
+from t2i import config
+from t2i import model as models
 from t2i.encoders.clip import load_clip
 from t2i.errors import UserError
-from t2i.sampling import load_model, save_model, to_uint8
+from t2i.model import load_model, save_model
+from t2i.pictures import to_uint8
 from t2i.search import Settings, algorithms, report, search
 from t2i.search import objectives as goals
 from t2i.search.distinct import distinct, similarity
@@ -53,7 +55,7 @@ def script(name: str):
 def make(folder: Path, *more: str, critic: bool = True) -> Path:
     """A model folder in which w, noise and truncation show."""
     settings = config.load(None, [*TINY, *more])
-    nets = sampling.backbone("stylegan2")
+    nets = models.backbone("stylegan2")
     torch.manual_seed(0)
     generator, judge = nets.Generator(settings.model, 128), nets.Discriminator(settings.model, 128)
     generator.mapping.w_avg.normal_()
@@ -291,7 +293,7 @@ def test_terms_that_read_the_same_features_pay_once():
 
 
 def test_discriminator_reads_the_prompt(model):
-    critic, text = sampling.load_discriminator(model), model.text_encoder([PROMPT])
+    critic, text = models.load_discriminator(model), model.text_encoder([PROMPT])
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     cosine = torch.cosine_similarity(critic(images, text[[0] * 3]).embedding, text.sentence, 1)
     parts = goals.parse("d_text+d_contrast")
@@ -302,7 +304,7 @@ def test_discriminator_reads_the_prompt(model):
 
 
 def test_discriminator_judges_pictures_one_by_one(model):
-    judge = discriminator_logit(sampling.load_discriminator(model), model.text_encoder([PROMPT]))
+    judge = discriminator_logit(models.load_discriminator(model), model.text_encoder([PROMPT]))
     images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     torch.testing.assert_close(judge(images), torch.cat([judge(i[None]) for i in images]))
 

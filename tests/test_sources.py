@@ -9,7 +9,7 @@ from PIL import Image
 from t2i.data import coco, shards
 from t2i.errors import UserError
 from t2i.metrics import sources
-from t2i.sampling import to_uint8
+from t2i.pictures import to_uint8
 
 
 def test_captions_are_drawn_by_the_seed_and_longer_lists_begin_like_shorter(tiny_shards):

@@ -8,8 +8,11 @@ import torch
 from t2i import config
 from t2i.errors import UserError
 from t2i.interfaces import Text
-from t2i.nets import stylegan2
-from t2i.nets.stylegan2 import Discriminator, Generator, channels
+from t2i.nets.discriminators.stylegan2 import Discriminator
+from t2i.nets.generators import stylegan2
+from t2i.nets.generators.stylegan2 import Generator
+from t2i.nets.layers import equalised
+from t2i.nets.layers.equalised import channels
 from t2i.rng import SampleRng
 
 TEXT = 12
@@ -174,12 +177,12 @@ def test_w_avg_is_left_to_the_training_step():
 def test_minibatch_stddev_by_hand():
     """Groups are strided: of 4 pictures in groups of 2, picture 0 meets 2 and 1 meets 3."""
     x = torch.tensor([0.0, 0.0, 2.0, 6.0])[:, None, None, None].expand(4, 2, 3, 3)
-    y = stylegan2.minibatch_stddev(x, group=2)
+    y = equalised.minibatch_stddev(x, group=2)
     assert y.shape == (4, 3, 3, 3)
     torch.testing.assert_close(y[:, :2], x)
     torch.testing.assert_close(y[:, 2, 0, 0], torch.tensor([1.0, 3.0, 1.0, 3.0]))
-    torch.testing.assert_close(stylegan2.minibatch_stddev(x[:3], group=4)[:, 2, 0, 0], torch.full((3,), (8 / 9) ** 0.5))
-    torch.testing.assert_close(stylegan2.minibatch_stddev(x, group=None)[0, 2, 0, 0], torch.tensor(6.0) ** 0.5)
+    torch.testing.assert_close(equalised.minibatch_stddev(x[:3], group=4)[:, 2, 0, 0], torch.full((3,), (8 / 9) ** 0.5))
+    torch.testing.assert_close(equalised.minibatch_stddev(x, group=None)[0, 2, 0, 0], torch.tensor(6.0) ** 0.5)
 
 
 def test_a_group_that_does_not_divide_the_batch():

@@ -9,12 +9,14 @@ import torch.nn.functional as F
 from test_train import arguments, run_here  # noqa: F401
 from torch.autograd import gradcheck, gradgradcheck
 
-from t2i import checkpoint, config, sampling, views
+from t2i import checkpoint, config, views
+from t2i import model as models
 from t2i.errors import UserError
 from t2i.interfaces import Text
 from t2i.metrics import equivariance
-from t2i.nets import filtered, ops, stylegan2, stylegan3
-from t2i.nets.filtered import design_lowpass_filter, filtered_lrelu
+from t2i.nets.generators import stylegan2, stylegan3
+from t2i.nets.layers import filtered, ops
+from t2i.nets.layers.filtered import design_lowpass_filter, filtered_lrelu
 
 TEXT, WORD = 12, 7
 
@@ -422,7 +424,7 @@ def test_trains_resumes_bit_for_bit_and_draws(backbone, arguments, monkeypatch):
     gates = [v for k, v in a["G"].items() if k.endswith(("gate", "words.out.weight", "local.weight"))]
     assert gates
     assert all(v.abs().sum() > 0 for v in gates), "attention learnt nothing"
-    model = sampling.load_model(whole)
+    model = models.load_model(whole)
     red, blue = model(["a red bus", "a blue bus"], seed=3)
     assert red.isfinite().all()
     assert not torch.equal(red, blue)

@@ -15,7 +15,7 @@ import yaml
 from t2i import config, losses
 from t2i.config import Config
 from t2i.errors import UserError, closest
-from t2i.sampling import backbone
+from t2i.model import backbone
 
 ROOT = Path(__file__).parents[2]
 NAME = re.compile(r"\w[\w.+-]*")

@@ -13,7 +13,7 @@ from t2i import config
 from t2i.ablation.plan import PICTURES, Ablation, Score, Step, Trial, flat, score_file, steps
 from t2i.config import Config
 from t2i.errors import UserError, closest
-from t2i.sampling import DESCRIPTION, newest_checkpoint
+from t2i.model import DESCRIPTION, newest_checkpoint
 
 
 def differences(old: Config, new: Config) -> list[str]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from t2i.errors import UserError, closest
 from t2i.interfaces import Text
-from t2i.nets import ops
+from t2i.nets.layers import ops
 
 KINDS = ("EQ-T", "EQ-T frac", "EQ-R")
 FARTHEST = 0.125  # the longest shift along an axis, in pictures

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from t2i.errors import UserError
-from t2i.sampling import to_uint8
+from t2i.pictures import to_uint8
 
 FILES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"  # of either

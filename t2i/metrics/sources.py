@@ -17,8 +17,9 @@ from t2i.data.loader import BadSample, Samples
 from t2i.data.shards import read_manifest, to_rgb
 from t2i.errors import UserError
 from t2i.metrics import probe
+from t2i.model import WEIGHTS, Model
+from t2i.pictures import to_uint8
 from t2i.rng import derive_seed
-from t2i.sampling import WEIGHTS, Model, to_uint8
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 

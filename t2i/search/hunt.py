@@ -15,8 +15,8 @@ import torch
 from t2i import parallel
 from t2i.encoders.clip import Clip
 from t2i.errors import UserError
+from t2i.model import Model
 from t2i.rng import derive_seed
-from t2i.sampling import Model
 from t2i.search import algorithms, objectives
 from t2i.search.algorithms import Told
 from t2i.search.distinct import distinct, similarity

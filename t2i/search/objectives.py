@@ -16,8 +16,8 @@ from torch import Tensor
 from t2i.encoders.clip import Clip, load_clip, resample
 from t2i.errors import UserError, closest
 from t2i.interfaces import Text
+from t2i.model import Model
 from t2i.rng import Rng
-from t2i.sampling import Model
 
 Objective = Callable[[Tensor], Tensor]
 TERMS = ("clip", "contrast", "d", "d_text", "d_contrast", "typical")

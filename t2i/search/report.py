@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from t2i.sampling import picture_grid, to_uint8
+from t2i.pictures import picture_grid, to_uint8
 from t2i.search.hunt import Found, Result
 from t2i.search.record import number
 

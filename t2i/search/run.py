@@ -12,7 +12,7 @@ import torch
 
 from t2i import parallel
 from t2i.errors import UserError
-from t2i.sampling import CRITIC, Model, load_discriminator
+from t2i.model import CRITIC, Model, load_discriminator
 from t2i.search import algorithms, objectives
 from t2i.search.hunt import Hunt, Result, Shared
 from t2i.search.objectives import Objective

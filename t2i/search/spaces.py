@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from t2i.errors import UserError, closest
+from t2i.model import Model
 from t2i.rng import derive_seed
-from t2i.sampling import Model
 
 EXTRAS = ("noise", "truncation")
 FITTED = 2048  # latents from which the distribution of w is measured

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.nets import ops
+from t2i.nets.layers import ops
 
 BLOCK = 16  # output rows of one product: longer ones multiply more zeros, shorter ones keep the machine less busy
 LONGEST = 256  # the same on an accelerator, where a launch costs more than zeros do

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from t2i import config
 from t2i.errors import UserError
 from t2i.interfaces import Text
-from t2i.nets.layers import FullyConnected
+from t2i.nets.layers.equalised import FullyConnected
 
 ALIGN = 8  # kernels on CUDA want channels and masks in multiples of this
 

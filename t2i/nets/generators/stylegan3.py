@@ -15,13 +15,11 @@ from torch.utils.checkpoint import checkpoint
 
 from t2i import config
 from t2i.interfaces import Text
-from t2i.nets import ops
-from t2i.nets.attention import Attend, attends
-from t2i.nets.filtered import design_lowpass_filter, filtered_lrelu
-from t2i.nets.layers import FullyConnected, Mapping, Track
-from t2i.nets.stylegan2 import COLOURS, Discriminator, Styled
-
-__all__ = ["Discriminator", "Generator", "Synthesis", "plan"]
+from t2i.nets.layers import ops
+from t2i.nets.layers.attention import Attend, attends
+from t2i.nets.layers.equalised import COLOURS, FullyConnected, Mapping, Track
+from t2i.nets.layers.filtered import design_lowpass_filter, filtered_lrelu
+from t2i.nets.layers.styled import Styled
 
 MARGIN = 10  # pixels around the picture in which layers compute beyond its edge
 FILTER_SIZE = 6  # taps for each factor of resampling

@@ -9,20 +9,19 @@ import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import safetensors.torch
 import torch
 from omegaconf.errors import OmegaConfBaseException
-from PIL import Image, ImageDraw, ImageFont
 from safetensors import SafetensorError
 from torch import Tensor
 
 import t2i
 from t2i import config as configuration
+from t2i import nets
 from t2i.config import Config
 from t2i.encoders.text import load_text_encoder
 from t2i.errors import UserError, closest
@@ -177,7 +176,7 @@ def load_model(path: str | Path | None = None, device: str | torch.device = "cpu
     folder = find_model(path)
     config, text_dim, kimg = _read_description(folder / DESCRIPTION)
     try:
-        nets = backbone(config.model.name)
+        both = backbone(config.model.name)
         text_encoder = load_text_encoder(config.encoders.text, device)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from None
@@ -186,7 +185,7 @@ def load_model(path: str | Path | None = None, device: str | torch.device = "cpu
             f"{folder}: trained with a text encoder of width {text_dim}, but encoders.text={config.encoders.text} "
             f"has {text_encoder.dim}; put the encoder it was trained with there"
         )
-    generator = nets.Generator(config.model, text_dim, text_encoder.word_dim)
+    generator = both.Generator(config.model, text_dim, text_encoder.word_dim)
     _load_weights(generator, folder / WEIGHTS)
     generator = generator.eval().requires_grad_(False).to(device)
     return Model(generator, text_encoder, config, kimg, folder, device)
@@ -266,74 +265,11 @@ def _read_description(path: Path) -> tuple[Config, int, float]:
         raise UserError(f"{path}: lacks {error}; {AGAIN}") from None
 
 
-def backbone(name: str) -> ModuleType:
-    """The module t2i/nets/<name>.py, which has a Generator and a Discriminator."""
-    files = (Path(__file__).parent / "nets").glob("*.py")
-    known = [p.stem for p in files if "\nclass Generator(" in p.read_text(encoding="utf-8")]
-    if name not in known:
-        raise UserError(f"model.name={name}: {closest(name, known)}")
-    return import_module(f"t2i.nets.{name}")
+def backbone(name: str) -> SimpleNamespace:
+    """A Generator and the Discriminator it meets."""
+    generator = nets.find("generators", name).Generator
+    return SimpleNamespace(Generator=generator, Discriminator=nets.find("discriminators", "stylegan2").Discriminator)
 
 
 def _line(error: Exception) -> str:
     return textwrap.shorten(str(error), 240, placeholder=" ...")
-
-
-# ---- pictures
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """[N, 3, H, W] in [-1, 1] → [N, H, W, 3] uint8; the exact inverse of pixel / 127.5 - 1."""
-    pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255)
-    return pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-
-
-def picture_grid(images: Tensor, columns: int, labels: Sequence[str] | None = None, scale: int = 1) -> Image.Image:
-    """Pictures [N, 3, H, W] in [-1, 1] in rows of `columns`, each pixel drawn as scale × scale.
-
-    labels: one a row, written across above it, or one a picture, written above that; "" leaves no band.
-    A long one is wrapped to two lines and then shortened.
-    """
-    pixels = to_uint8(images).cpu().numpy()
-    number, height, width = len(pixels), images.shape[2] * scale, images.shape[3] * scale
-    rows = -(-number // columns)
-    labels = list(labels) if labels is not None else [""] * rows
-    if len(labels) not in (rows, number):
-        raise ValueError(f"{len(labels)} labels for {rows} rows of {number} pictures")
-    gap, across = 2, 1 if len(labels) == rows else columns  # labels side by side
-    breadth = columns * (width + gap) - gap
-    font = ImageFont.load_default(size=12)
-    line = sum(font.getmetrics()) + 1 if isinstance(font, ImageFont.FreeTypeFont) else 12
-    wrapped = [_wrap(label, font, breadth if across == 1 else width) for label in labels]
-    bands = [line * max(len(w) for w in wrapped[r * across : (r + 1) * across]) for r in range(rows)]
-    sheet = Image.new("RGB", (breadth, sum(bands) + rows * (height + gap) - gap), "white")
-    draw, top = ImageDraw.Draw(sheet), 0
-    for row, band in enumerate(bands):
-        for k, lines in enumerate(wrapped[row * across : (row + 1) * across]):
-            for i, words in enumerate(lines):
-                draw.text((k * (width + gap) + 1, top + i * line), words, fill="black", font=font)
-        top += band
-        for column, picture in enumerate(pixels[row * columns : (row + 1) * columns]):
-            tile = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
-            sheet.paste(tile, (column * (width + gap), top))
-        top += height + gap
-    return sheet
-
-
-def _wrap(label: str, font: Any, width: int, most: int = 2) -> list[str]:
-    """A label as at most so many lines of at most `width` pixels."""
-    lines: list[str] = []
-    for word in label.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and font.getlength(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    short = len(lines) > most
-    lines = lines[:most]
-    for i, text in enumerate(lines):
-        end = "…" if short and i == most - 1 else ""
-        while text and font.getlength(text + end) > width:
-            text, end = text[:-1], "…"
-        lines[i] = text + end
-    return lines

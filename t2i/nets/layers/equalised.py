@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from t2i.errors import UserError
 from t2i.interfaces import Text
-from t2i.nets import ops
+from t2i.nets.layers import ops
 
 Track = Callable[[Tensor], Tensor]  # rows of this process → rows of all processes, for running means
+COLOURS = 3
 GAIN = math.sqrt(2)  # keeps the second moment through a leaky ReLU
 
 
@@ -151,3 +152,14 @@ def minibatch_stddev(x: Tensor, group: int | None = 4, channels: int = 1) -> Ten
     y = (y + 1e-8).sqrt().mean((2, 3, 4))  # [n, F]
     y = y.repeat(group, 1)[:, :, None, None].expand(-1, -1, h, w)  # [B, F, H, W]
     return torch.cat([x, y.to(x.dtype)], 1)
+
+
+def channels(base: int, most: int, resolution: int, width: float = 1.0) -> dict[int, int]:
+    """Resolution 4, 8, ... → channels: min(base // r, most) · width, a scaled count above 16 in multiples of 8."""
+    table = {}
+    for r in (2**n for n in range(2, resolution.bit_length())):
+        n = min(base // r, most)
+        if width != 1:
+            n = round(n * width / 8) * 8 if n * width >= 16 else round(n * width)
+        table[r] = max(n, 1)
+    return table
