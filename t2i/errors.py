@@ -16,6 +16,16 @@ def closest(name: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
+def wrong(ok: bool, name: str, value: object, remedy: str) -> list[str]:
+    """['name=value: remedy'], or nothing where all is well: what checks of settings are made of."""
+    return [] if ok else [f"{name}={value}: {remedy}"]
+
+
+def not_one_of(name: str, value: str, *known: str) -> list[str]:
+    """`wrong` for a setting that must be one of some words."""
+    return wrong(value in known, name, value, closest(value, known))
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Runs a script's main: a UserError becomes one line on stderr and exit status 2, Ctrl-C one word and 130."""
     try:
