@@ -65,8 +65,8 @@ def main() -> None:
         return
     a.batch = a.batch or 8
     torch.set_num_threads(a.threads)
-    standard = ["model.channel_base=16384", "model.mapping_layers=8", "model.g_text=mapping",
-                "model.d_text=projection"]  # the published network that the figures are compared with  # fmt: skip
+    standard = ["generator.channel_base=16384", "discriminator.channel_base=16384", "generator.mapping_layers=8", "generator.text=mapping",
+                "discriminator.text=projection"]  # the published network that the figures are compared with  # fmt: skip
     settings = configuration.load(a.config, [*([] if a.config else standard), *a.set])
     device = torch.device(a.device)
     rows: list[dict[str, Any]] = []

@@ -227,7 +227,7 @@ def measure(published: bool, settings: configuration.Config, batch: int, repeat:
 
 
 def compare_stylegan3(a: argparse.Namespace) -> None:
-    standard = ["model.name=stylegan3", "model.channel_base=16384", "model.g_text=mapping", "model.d_text=projection"]
+    standard = ["generator.name=stylegan3", "generator.channel_base=16384", "discriminator.channel_base=16384", "generator.text=mapping", "discriminator.text=projection"]
     settings = configuration.load(None, [*standard, *a.set])
     found = []
     for published in (False, True):  # each in a process of its own, for its own peak of memory
@@ -264,8 +264,8 @@ def update_peak(settings: configuration.Config, batch: int, device: str) -> tupl
 def compare_memory(a: argparse.Namespace) -> None:
     os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # what is freed goes back at once, and does not count as used
     rows = {
-        "StyleGAN2": [], "StyleGAN3-T": ["model.name=stylegan3"],
-        "StyleGAN3-T, recompute": ["model.name=stylegan3", "model.stylegan3_recompute=true"],
+        "StyleGAN2": [], "StyleGAN3-T": ["generator.name=stylegan3"],
+        "StyleGAN3-T, recompute": ["generator.name=stylegan3", "generator.recompute=true"],
     }  # fmt: skip
     print(f"{'GB':<24}{'G update':>10}{'and R1':>8}{'ratio':>7}")
     least = 0.0

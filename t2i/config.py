@@ -219,9 +219,7 @@ def _growth(c: Config) -> list[str]:
         if entry.fade_kimg < 0 or entry.kimg < 0:
             bad.append(f"{where}: kimg and fade_kimg are 0 or more")
         if entry.fade_kimg and (not n or not r or r != 2 * grown):
-            bad.append(
-                f"{where}.fade_kimg={entry.fade_kimg}: fades from half its resolution, that of the stage before"
-            )
+            bad.append(f"{where}.fade_kimg={entry.fade_kimg}: fades from half its resolution, that of the stage before")
         if r and n and r < grown:
             bad.append(f"{where}.resolution={r}: pictures grow; the stage before has {grown}")
         for key in entry.set:

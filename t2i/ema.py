@@ -17,7 +17,10 @@ def decay(batch: int, images: float, half_life_kimg: float, ramp: float | None) 
 
 @torch.no_grad()
 def update(average: nn.Module, model: nn.Module, beta: float) -> None:
-    """average ← lerp(model, average, β) for parameters; buffers are copied."""
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - beta)
+    """average ← lerp(model, average, β) for the parameters that learn; buffers are copied. Frozen networks inside are
+    shared by both, and stay as they are."""
+    pairs = [(a, p) for a, p in zip(average.parameters(), model.parameters(), strict=True) if p.requires_grad]
+    torch._foreach_lerp_([a for a, _ in pairs], [p for _, p in pairs], 1 - beta)
     for a, b in zip(average.buffers(), model.buffers(), strict=True):
-        a.copy_(b)
+        if a is not b:
+            a.copy_(b)

@@ -25,7 +25,7 @@ from t2i.metrics.sources import Caption, Generated, Reference, overlap
 from t2i.metrics.suite import Suite, choose, noting, trained_with
 from t2i.metrics.table import METRICS, known, main_scores, owner
 from t2i.model import Model, save_model
-from t2i.step import Run
+from t2i.run import Run
 
 SCORE = "score.json"
 
@@ -66,7 +66,7 @@ class Evaluation:
         for left in (partial, spare):
             shutil.rmtree(left, ignore_errors=True)
         try:
-            save_model(partial, run.G_ema.state_dict(), run.config, run.text_encoder.dim, run.images / 1000)
+            save_model(partial, run.G_ema.state_dict(), run.settings, run.text_encoder.dim, run.kimg, run.stage)
             text = json.dumps({"best": self.best, "step": run.step, "scores": scores}, indent=2)
             (partial / SCORE).write_text(text + "\n", encoding="utf-8")
             if target.is_dir():
@@ -121,7 +121,7 @@ def prepare(run: Run, folder: Path) -> Evaluation | None:
 
 def generated(run: Run, captions: list[Caption], folder: Path) -> Generated:
     """The averaged generator's pictures."""
-    model = Model(run.G_ema, run.text_encoder, run.config, run.images / 1000, folder, run.device)
+    model = Model(run.G_ema, run.text_encoder, run.settings, run.kimg, folder, run.device, run.stage)
     return Generated(model, captions, run.config.eval.seed)
 
 

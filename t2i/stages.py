@@ -50,8 +50,8 @@ def stage(part: Planned, images: int) -> Stage:
 
 
 def reduced(image: Tensor, stage: Stage) -> Tensor:
-    """Pictures [B, 3, H, W] as a stage shows them: [B, 3, r, r], averaged down, and while layers fade in mixed with what
-    the stage before showed, enlarged (1710.10196, section 2)."""
+    """Pictures [B, 3, H, W] as a stage shows them: averaged down to [B, 3, r, r], and while layers fade in mixed with
+    what the stage before showed, enlarged (1710.10196, section 2)."""
     if image.shape[-1] > stage.resolution:
         image = F.avg_pool2d(image, image.shape[-1] // stage.resolution)
     if stage.alpha < 1:

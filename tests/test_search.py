@@ -37,8 +37,8 @@ from t2i.search.spaces import Space
 ROOT = Path(__file__).parents[1]
 PROMPT = "a green train"
 TINY = [
-    "encoders.text=scenes-clip", "encoders.clip=scenes-clip", "model.resolution=16", "model.channel_base=128",
-    "model.channel_max=16", "model.latent_dim=12", "model.style_dim=16",
+    "encoders.text=scenes-clip", "encoders.clip=scenes-clip", "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128",
+    "generator.channel_max=16", "discriminator.channel_max=16", "generator.latent_dim=12", "generator.style_dim=16",
 ]  # fmt: skip
 QUICK = Settings(population=8, budget=32, views=1, batch=5, top_k=3)
 
@@ -207,7 +207,7 @@ def test_noise_is_the_same_for_all_or_searched(model):
 
 
 def test_spaces_that_are_not_there(tmp_path):
-    quiet = load_model(make(tmp_path, "model.noise=false", critic=False))
+    quiet = load_model(make(tmp_path, "generator.noise=false", critic=False))
     for kind, line in (
         ("z+noise", "no noise inputs"),
         ("zz", "starts with z or w"),

@@ -89,6 +89,9 @@ class Discriminator(nn.Module):
         """The logit of pictures it has judged, with other captions and without a second pass; None where it cannot."""
         return None
 
+    def judge_alone(self) -> None:
+        """From now on no picture's judgement depends on which others are judged beside it. Most networks are so."""
+
     def watch(self) -> dict[str, Tensor]:
         """Numbers worth a curve, scalars by name. Most networks have none."""
         return {}

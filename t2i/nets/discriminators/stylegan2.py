@@ -216,6 +216,10 @@ class Discriminator(Critic):
         """[B]; captions enter last."""
         return self.logit(seen.extra["score"], seen.embedding, text)
 
+    def judge_alone(self) -> None:
+        """A group of one for minibatch stddev."""
+        self.b4.group = 1
+
     def logit(self, score: Tensor, embedding: Tensor, text: Text) -> Tensor:
         """[B] of pictures that have been looked at and any captions."""
         logit = self.project(score, text.sentence)

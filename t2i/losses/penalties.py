@@ -1,12 +1,10 @@
-"""Gradient penalties, and what keeps latents apart. Lazy: the configuration's `every` runs them on some steps and
-multiplies the weight."""
-
-import math
+"""Gradient penalties of the discriminator. Lazy: the configuration's `every` runs them on some steps and multiplies the
+weight."""
 
 import torch
 from torch import Tensor
 
-from t2i.parallel import mean
+from t2i.objective import Loss
 from t2i.views import Views
 
 
@@ -46,32 +44,9 @@ def _squared_gradient(logit: Tensor, *inputs: Tensor) -> Tensor:
     return torch.stack([g.to(wide).square().flatten(1).sum(1) for g in gradients]).sum(0)
 
 
-def path_length(v: Views, decay: float = 0.01, shrink: int = 2) -> Tensor:
-    """E(‖Jᵀy‖ - a)² with y ~ N(0, 1)/√(H·W) and a the running mean of ‖Jᵀy‖ (1912.04958, eq. 4).
-
-    J is the derivative of the picture by w; a batch 1/shrink of the usual suffices. The updated mean is used, and
-    as a constant.
-    """
-    rows = max(len(v.batch) // shrink, 1)
-    G = v.run.G
-    w = G.mapping(v.rng.randn(rows, G.latent_dim), v.text[:rows])  # [b, num_ws, style_dim]
-    image = G.synthesis(w, v.text[:rows], noise=v.rng if v.run.config.model.noise else None)
-    y = v.rng.randn(*image.shape) / math.sqrt(image.shape[2] * image.shape[3])
-    (gradient,) = torch.autograd.grad((image * y).sum(), w, create_graph=True)
-    lengths = gradient.float().square().sum(2).mean(1).sqrt()  # [b]
-    average = v.run.path_mean.lerp(mean(lengths.detach().mean()), decay)
-    v.run.path_mean.copy_(average)
-    return (lengths - average).square().mean()
-
-
-def mode_seeking(v: Views, floor: float = 0.02, shrink: int = 2) -> Tensor:
-    """mean 1 / (|G(z, t) - G(z', t)| + floor): pictures of one caption differ where their latents do (MSGAN,
-    1903.05628, eq. 4, with the distance of the latents, which is much the same for all pairs, left out).
-
-    |·| is the mean absolute difference of two pictures in [-1, 1]; a batch 1/shrink of the usual is drawn again.
-    """
-    rows = max(len(v.batch) // shrink, 1)
-    G = v.run.G
-    again = G(v.rng.randn(rows, G.latent_dim), v.text[:rows], noise=v.rng)  # [b, 3, H, W]
-    apart = (again.float() - v.fake[:rows].float()).abs().mean((1, 2, 3))  # [b]
-    return (apart + floor).reciprocal().mean()
+LOSSES = {
+    "r1": Loss(r1, differentiated_inputs=("real",)),
+    "r2": Loss(r2, differentiated_inputs=("fake",)),
+    "gradient_penalty": Loss(gradient_penalty),
+    "ma_gp": Loss(ma_gp, differentiated_inputs=("real", "sentence")),
+}
