@@ -246,7 +246,7 @@ class Loader:
         """
         self.samples = Samples(shards, cache)
         self.count = len(self.samples)
-        self.start, self.workers, self.max_broken = start, workers, max_broken
+        self.start, self.workers, self.max_broken = start // (batch * world), workers, max_broken
         self.read_count = self.broken_count = 0
         self._world = world
         self._offenders: dict[str, None] = {}
@@ -281,6 +281,18 @@ class Loader:
             except BadSample as bad:
                 reason = str(bad)
         raise UserError(f"data.shards={self.samples.source}: no sample can be read ({reason}); make the shards again")
+
+    def first_captions(self, count: int) -> list[str]:
+        """The first caption each of the first readable samples that differ in it: the same for any start."""
+        found: dict[str, None] = {}
+        for number in range(self.count):
+            if len(found) == count:
+                break
+            try:
+                found[self.samples.look_up(number).captions[0]] = None
+            except BadSample:
+                continue
+        return list(found)
 
     def __iter__(self) -> Iterator[Batch]:
         for item in spread(self._steps, _From(self.start), self.workers, "data.workers"):
