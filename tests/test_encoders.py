@@ -20,9 +20,9 @@ from torch import nn
 from t2i.data import scenes
 from t2i.encoders import pretrained
 from t2i.encoders.clip import load_clip, resample
+from t2i.encoders.pretrained.vocabulary import CompactTokenizer, collect
 from t2i.encoders.text import TextEncoder, load_text_encoder
 from t2i.encoders.vgg import Vgg, load_vgg
-from t2i.encoders.vocabulary import CompactTokenizer, collect
 from t2i.errors import UserError
 from t2i.metrics import vgg_distance
 from t2i.rng import Rng
