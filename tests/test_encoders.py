@@ -1,7 +1,9 @@
 """The frozen encoders: text, CLIP's image features, VGG, and the distance of VGG features."""
 
+import hashlib
 import json
 import math
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +29,7 @@ from t2i.encoders import pretrained, vgg
 from t2i.encoders.clip import load_clip, resample
 from t2i.encoders.frozen import Frozen
 from t2i.encoders.pretrained import folder, vocabulary
+from t2i.encoders.pretrained.download import fetch
 from t2i.encoders.pretrained.vocabulary import CompactTokenizer, collect
 from t2i.encoders.text import TextEncoder, load_text_encoder
 from t2i.encoders.vgg import Vgg, load_vgg
@@ -602,6 +605,24 @@ def test_missing_vgg_weights_say_how_to_fetch_them(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(UserError, match=r"curl -L --create-dirs -o .*vgg19-dcbb9e9d\.pth https://"):
         load_vgg("vgg19")
+
+
+def test_weight_files_are_fetched_whole_or_not_at_all(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    source = tmp_path / "source"
+    source.write_bytes(b"weights")
+    right = hashlib.sha256(b"weights").hexdigest()[:8]
+    for name in ("plain.pt", f"net-{right}.pth"):
+        fetch("net", source.as_uri(), tmp_path / "cache" / name)
+        assert (tmp_path / "cache" / name).read_bytes() == b"weights"
+    assert f"net: fetching {source.as_uri()}" in capsys.readouterr().err
+    fetch("net", "file:///nowhere", tmp_path / "cache" / "plain.pt")  # is there
+    for url, name in ((source.as_uri(), "net-00000000.pth"), ("file:///nowhere", "other.pt")):
+        with pytest.raises(UserError, match=r"could not be fetched .*curl -L") as caught:
+            fetch("net", url, tmp_path / "cache" / name)
+        assert "\n" not in str(caught.value)
+    assert {p.name for p in (tmp_path / "cache").iterdir()} == {"plain.pt", f"net-{right}.pth"}
+    assert socket.getdefaulttimeout() is None
 
 
 @pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="needs the ImageNet weights beside the checkout")
