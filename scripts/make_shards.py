@@ -141,8 +141,8 @@ def features(name: str) -> Any:
         return None
     import torch
 
+    from t2i.data.features import Features
     from t2i.encoders.clip import load_clip
-    from t2i.encoders.features import Features
 
     try:
         return Features(load_clip(name, "cuda" if torch.cuda.is_available() else "cpu"))

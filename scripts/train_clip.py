@@ -32,8 +32,8 @@ from t2i.data.shards import read_manifest
 from t2i.data.tars import BadSample
 from t2i.encoders.clip import Clip, load_clip, resample
 from t2i.encoders.pretrained import CONFIG
-from t2i.encoders.vocabulary import FILE as VOCABULARY
-from t2i.encoders.vocabulary import CompactTokenizer, collect
+from t2i.encoders.pretrained.vocabulary import FILE as VOCABULARY
+from t2i.encoders.pretrained.vocabulary import CompactTokenizer, collect
 from t2i.errors import UserError, run_command
 from t2i.interfaces import Batch
 from t2i.rng import Rng

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from t2i import checkpoint, conditioning, config, step, train
 from t2i.conditioning import Perturbation, condition, with_noise
 from t2i.data import coco, shards
+from t2i.data.features import Features
 from t2i.data.loader import Loader
 from t2i.encoders.clip import Clip, load_clip
-from t2i.encoders.features import Features
 from t2i.errors import UserError
 from t2i.interfaces import Batch
 from t2i.rng import Rng

@@ -159,8 +159,8 @@ def test_killed_and_continued_equals_uninterrupted(tmp_path, run):
 
 @pytest.fixture(scope="module")
 def encode():
+    from t2i.data.features import Features
     from t2i.encoders.clip import load_clip
-    from t2i.encoders.features import Features
 
     return Features(load_clip("scenes-clip"))
 

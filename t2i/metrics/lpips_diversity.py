@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from t2i.encoders.pretrained import fetch
+from t2i.encoders.pretrained.download import fetch
 from t2i.errors import UserError
 
 BACKBONES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}  # of download.pytorch.org/models

@@ -2,19 +2,19 @@
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from t2i.encoders.clip import Clip
-
 
 class Features:
     """JPEGs and their captions → the .npy members that the loader yields as clip_image and clip_text."""
 
-    def __init__(self, clip: Clip):
+    def __init__(self, clip: Any):
+        """clip: a t2i.encoders.clip.Clip."""
         self.clip = clip
         self.device = clip.mean.device
 
@@ -36,7 +36,7 @@ class Features:
                 decode_jpeg(torch.frombuffer(bytearray(j), dtype=torch.uint8), ImageReadMode.RGB) for j in jpegs
             ]
             image = torch.stack(pictures).to(self.device).float() / 127.5 - 1  # [N, 3, H, W]
-            both = self.clip.image_features(torch.cat([image, image.flip(-1)])).unflatten(0, (2, -1))  # [2, N, C]
+            both = self.clip.features(torch.cat([image, image.flip(-1)])).unflatten(0, (2, -1))  # [2, N, C]
             text = self.clip.text([caption for each in captions for caption in each]).sentence  # [all captions, C]
         finally:
             torch.set_num_threads(threads)
