@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from t2i import ema, parallel, schedule
 from t2i.augment import adjust
 from t2i.conditioning import condition
+from t2i.encoders.frozen import learning
 from t2i.errors import UserError
 from t2i.interfaces import Batch
 from t2i.losses import differentiated_inputs, due, total
@@ -77,13 +78,13 @@ def follow_schedules(run: Run) -> None:
 @contextmanager
 def frozen(*networks: nn.Module):
     """Gradients pass through the networks but none are kept for their weights; what was frozen before stays so."""
-    learning = [p for network in networks for p in network.parameters() if p.requires_grad]
-    for p in learning:
+    parameters = [p for network in networks for p in learning(network)]
+    for p in parameters:
         p.requires_grad_(False)
     try:
         yield
     finally:
-        for p in learning:
+        for p in parameters:
             p.requires_grad_(True)
 
 
