@@ -19,7 +19,7 @@ def decay(batch: int, images: float, half_life_kimg: float, ramp: float | None) 
 
 @torch.no_grad()
 def update(average: nn.Module, model: nn.Module, beta: float) -> None:
-    """average ← lerp(model, average, β) for parameters; buffers are copied. Frozen networks inside are shared by both."""
-    torch._foreach_lerp_(own_parameters(average), own_parameters(model), 1 - beta)
+    """average ← lerp(model, average, β) for parameters; buffers are copied. Frozen networks inside serve both."""
+    torch._foreach_lerp_([*own_parameters(average)], [*own_parameters(model)], 1 - beta)
     for a, b in zip(own_buffers(average), own_buffers(model), strict=True):
         a.copy_(b)

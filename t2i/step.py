@@ -17,8 +17,8 @@ from t2i.views import Views
 
 
 def train_step(batches: list[Batch], run: Run) -> dict[str, Tensor]:
-    """`train.d_steps` updates of the discriminator, each with pictures of its own, then one of the generator, with those
-    of the last; each over `train.accumulate` rounds.
+    """`train.d_steps` updates of the discriminator, each with pictures of its own, then one of the generator, with
+    those of the last; each over `train.accumulate` rounds.
 
     batches: one a round, image [B, 3, H, W] in [-1, 1]. Returns every loss term, unweighted, and statistics of the
     last round. Raises UserError when a loss or a gradient is not finite.
