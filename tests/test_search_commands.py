@@ -15,6 +15,7 @@ import torch
 from tiny_search import PROMPT, make, read
 
 from t2i.errors import UserError
+from t2i.interfaces import Latent
 from t2i.model import load_model
 from t2i.options import field_comments, flag, given
 from t2i.pictures import to_uint8
@@ -78,7 +79,7 @@ def test_command(folder, tmp_path, capsys):
     main(["--replay", str(out / "record.jsonl"), "--index", "9", "--device", "cpu", "--out", str(tmp_path / "9.png")])
     z = torch.from_numpy(unpack(row["point"]))[None]
     model = load_model(folder)
-    drawn = model.generator(z, model.text_encoder([head["prompts"][0]]), noise="const").clamp(-1, 1)
+    drawn = model.generator(Latent(z), model.text_encoder([head["prompts"][0]]), noise="const").image.clamp(-1, 1)
     assert (read(tmp_path / "9.png") == to_uint8(drawn)[0].numpy()).all()
     for more, line in (
         (["--index", "999"], "has candidates 0 to 63"),

@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from t2i import config
-from t2i import model as models
+from t2i import build, config
 from t2i.model import save_model
 from t2i.search.settings import Settings
 
 PROMPT = "a green train"
 TINY = [
-    "encoders.text=scenes-clip", "encoders.clip=scenes-clip", "model.resolution=16", "model.channel_base=128",
-    "model.channel_max=16", "model.latent_dim=12", "model.style_dim=16",
+    "encoders.text=scenes-clip", "encoders.clip=scenes-clip", "model.resolution=16",
+    "generator.channel_base=128", "generator.channel_max=16", "generator.latent_dim=12", "generator.style_dim=16",
+    "discriminator.channel_base=128", "discriminator.channel_max=16",
 ]  # fmt: skip
 QUICK = Settings(population=8, budget=32, views=1, batch=5, top_k=3)
 
@@ -22,9 +22,8 @@ QUICK = Settings(population=8, budget=32, views=1, batch=5, top_k=3)
 def make(folder: Path, *more: str, critic: bool = True) -> Path:
     """A model folder in which w, noise and truncation show."""
     settings = config.load(None, [*TINY, *more])
-    nets = models.backbone("stylegan2")
     torch.manual_seed(0)
-    generator, judge = nets.Generator(settings.model, 128), nets.Discriminator(settings.model, 128)
+    generator, judge = build.generator(settings, 128, 0), build.discriminator(settings, 128, 0)
     generator.mapping.w_avg.normal_()
     state = {k: v + 0.3 if k.endswith("noise_strength") else v for k, v in generator.state_dict().items()}
     save_model(folder, state, settings, 128, 1.0, discriminator_state=judge.state_dict() if critic else None)

@@ -1,10 +1,12 @@
 """From the coordinates that algorithms search to pictures, and what keeps those where plain samples lie.
 
-Every coordinate is N(0, 1) in plain samples. Spaces: "z", the latent; "w", StyleGAN's style, whitened; either with
-"+truncation" (one more coordinate) and "+noise" (a few more for every layer that takes noise).
+Every coordinate is N(0, 1) in plain samples. Spaces: "z", the latent; "w", a generator's style, whitened; either with
+"+truncation" (one more coordinate) and "+noise" (a few more for every layer that takes noise). What else a latent has,
+as a camera's pose, is drawn once: all candidates have the same.
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,9 @@ import torch
 from torch import Tensor
 
 from t2i.errors import UserError
+from t2i.interfaces import Latent
 from t2i.model import Model
-from t2i.rng import derive_seed
+from t2i.rng import SampleRng, derive_seed
 from t2i.search.language import parse_space
 from t2i.search.seeds import seed_for
 from t2i.search.settings import Settings
@@ -33,16 +36,14 @@ class Space:
         """truncation: of all candidates, unless it is searched. noise: "const", or "random": one draw for all."""
         self.latent_kind, extras = parse_space(kind)
         self.model, self.generator, self.text = model, model.generator, model.text_encoder([prompt])
-        self.truncation, self.seed, self.device = truncation, seed, model.device
+        self.stage, self.truncation, self.seed, self.device = model.stage, truncation, seed, model.device
+        self.drawn: Latent = self.generator.latent(1, SampleRng([seed], self.device))
         self.maps: dict[int, Tensor] = {}
-        for part in ("mapping", "synthesis"):
-            if (self.latent_kind == "w" or "truncation" in extras) and not hasattr(self.generator, part):
-                raise UserError(
-                    f"--space {kind}: model.name={model.config.model.name} has no {part} network; use --space z"
-                )
+        if (self.latent_kind == "w" or "truncation" in extras) and not self.generator.w_dim:
+            raise UserError(f"--space {kind}: this generator has no mapping network; use --space z")
         self.noise_layers = self._count_noise_layers() if noise == "random" or "noise" in extras else 0
         if "noise" in extras and not self.noise_layers:
-            raise UserError(f"--space {kind}: this model has no noise inputs (model.noise=false); leave +noise out")
+            raise UserError(f"--space {kind}: this generator has no noise inputs; leave +noise out")
         self.noise = "const" if noise == "const" and "noise" not in extras else None  # None: maps of our own
         self.maps_per_layer = NOISE_MAPS if "noise" in extras else 1
         self.searches_truncation, self.searches_noise = "truncation" in extras, "noise" in extras
@@ -56,8 +57,7 @@ class Space:
         """How often a picture asks for noise."""
         maps = NoiseMaps(self, None)
         with torch.no_grad():
-            z = torch.zeros(1, self.generator.latent_dim, device=self.device)
-            self.generator(z, self.text, noise=maps)
+            self.generator(self.drawn, self.text, self.stage, noise=maps)
         return maps.layer
 
     def _fit_w(self) -> None:
@@ -65,7 +65,8 @@ class Space:
         rng = torch.Generator().manual_seed(derive_seed(self.seed, W_SAMPLES))
         z = torch.randn(W_SAMPLES, self.generator.latent_dim, generator=rng).to(self.device)
         with torch.no_grad():
-            w = self.generator.mapping(z, self.text[[0] * W_SAMPLES])[:, 0].double().cpu()  # [W_SAMPLES, w_dim]
+            w = self.generator.styles(self._latent(z), self.text[[0] * W_SAMPLES])[:, 0]  # [W_SAMPLES, w_dim]
+        w = w.double().cpu()
         mean, covariance = w.mean(0), w.T.cov()
         covariance += 1e-4 * covariance.diagonal().mean() * torch.eye(len(mean))  # z may have fewer dimensions
         factor = torch.linalg.cholesky(covariance)
@@ -91,14 +92,18 @@ class Space:
             free = points[:, self.dim - self.maps_per_layer * self.noise_layers :] if self.searches_noise else None
             noise = NoiseMaps(self, None if free is None else free.view(n, self.noise_layers, self.maps_per_layer))
         if self.latent_kind == "z" and not self.searches_truncation:
-            return self.generator(main, text, truncation=self.truncation, noise=noise).clamp(-1, 1)
+            latent, truncation = self._latent(main), self.truncation
+            return self.generator(latent, text, self.stage, truncation=truncation, noise=noise).image.clamp(-1, 1)
         if self.latent_kind == "z":
-            ws = self.generator.mapping(main, text)  # [n, num_ws, w_dim]
+            ws = self.generator.styles(self._latent(main), text)  # [n, num_ws, w_dim]
         else:
             ws = (self.mean + main @ self.cholesky.T)[:, None].expand(-1, self.generator.num_ws, -1)
-        ws = self.generator.mapping.w_avg.lerp(ws, self._truncation(points))
-        noise = noise if getattr(self.generator, "noise", True) else None
-        return self.generator.synthesis(ws, text, noise).clamp(-1, 1)
+        ws = self.generator.w_avg.lerp(ws, self._truncation(points))
+        return self.generator.from_styles(ws, text, self.stage, noise=noise).image.clamp(-1, 1)
+
+    def _latent(self, z: Tensor) -> Latent:
+        """z [n, latent_dim] with all else as drawn."""
+        return replace(self.drawn[[0] * len(z)], z=z)
 
     def _truncation(self, points: Tensor) -> Tensor | float:
         if not self.searches_truncation:
