@@ -6,9 +6,7 @@ The comment stands behind the field, or above it where it is long. So whoever ad
 import argparse
 import ast
 import inspect
-import io
 import textwrap
-import tokenize
 from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn, get_args, get_type_hints
@@ -78,17 +76,18 @@ def field_comments(kind: type) -> dict[str, str]:
 
 def _own_comments(kind: type) -> dict[str, str]:
     source = textwrap.dedent(inspect.getsource(kind))
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {t.start[0]: t for t in tokens if t.type == tokenize.COMMENT}
-    alone = {n for n, t in comments.items() if not t.line[: t.start[1]].strip()}  # lines that hold nothing else
     definition = ast.parse(source).body[0]
     assert isinstance(definition, ast.ClassDef)
-    found = {}
-    for node in definition.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            first, last = node.lineno, node.end_lineno or node.lineno
-            while first - 1 in alone:
-                first -= 1
-            words = [comments[n].string.lstrip("# ") for n in range(first, last + 1) if n in comments]
-            found[node.target.id] = " ".join(words)
-    return found
+    declared = [node for node in definition.body if isinstance(node, ast.AnnAssign)]
+    return {ast.unparse(node.target): comment_of(node, source.splitlines()) for node in declared}
+
+
+def comment_of(field: ast.AnnAssign, lines: list[str]) -> str:
+    """What stands in the comment lines above a field of a source, and behind it."""
+    above: list[str] = []
+    for line in reversed(lines[: field.lineno - 1]):
+        if not line.strip().startswith("#"):
+            break
+        above.insert(0, line.strip("# "))
+    last = lines[(field.end_lineno or field.lineno) - 1].encode()[field.end_col_offset or 0 :].decode()
+    return " ".join([*above, last.partition("#")[2].strip()]).strip()
