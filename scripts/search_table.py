@@ -24,8 +24,8 @@ import torch
 from tqdm import tqdm
 
 from t2i.errors import UserError, closest, run_command
-from t2i.metrics import probe as judge
 from t2i.model import load_model
+from t2i.probes import scenes as judge
 from t2i.search import Settings, algorithms, search
 from t2i.search.hunt import Result
 from t2i.search.record import Record, number, pack
@@ -147,7 +147,7 @@ def shape(setting: str, budget: int) -> tuple[int, int]:
     return population, max(budget // population, 1)
 
 
-def figures(result: Result, probe: judge.Probe | None, thing: str, color: str | None) -> dict[str, Any]:
+def figures(result: Result, probe: judge.SceneProbe | None, thing: str, color: str | None) -> dict[str, Any]:
     """The best picture's scores; the probe's verdict on all found and on plain samples."""
     best = result.found[0]
     row: dict[str, Any] = {

@@ -5,7 +5,7 @@ nobody sees the difference. EQ-T: shifts by whole pixels; EQ-T frac: any shifts;
 """
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from random import Random
 from typing import Any
@@ -18,9 +18,14 @@ from torch import Tensor
 
 from t2i.errors import UserError, closest
 from t2i.interfaces import Text
+from t2i.metrics.metric import Evidence, Networks
+from t2i.metrics.networks import Settings
+from t2i.metrics.sources import Generated, Source
 from t2i.nets.layers import ops
+from t2i.rng import SampleRng
 
 KINDS = ("EQ-T", "EQ-T frac", "EQ-R")
+SMALLEST = 32  # pixels a side; of a smaller turned picture nothing is valid
 FARTHEST = 0.125  # the longest shift along an axis, in pictures
 LOBES = 3  # half the width of a Lanczos window, in pixels
 OVERSAMPLED = 4  # pictures are turned at so many times their resolution
@@ -182,6 +187,34 @@ def compute(
     result = {}
     for kind, (error, count) in errors.items():
         if not count:
-            raise UserError(f"{kind}: pictures of {size} pixels are too small to compare; use 32 or more")
+            raise UserError(f"{kind}: pictures of {size} pixels are too small to compare; use {SMALLEST} or more")
         result[kind] = 10 * math.log10(4 / max(error / count, 1e-30))  # 2² is the range of [-1, 1], squared
     return result
+
+
+# ---- what the metrics of it share: rows of squared errors of each block of pictures, then decibels of their mean
+
+
+def squared_errors(kinds: Mapping[str, str]) -> Callable[[Generated, Networks, Sequence[int]], dict[str, Tensor]]:
+    """Squared errors of pictures whose input was moved. kinds: of KINDS → the score's name."""
+
+    def rows(source: Generated, _: Networks, numbers: Sequence[int]) -> dict[str, Tensor]:
+        generator, seeds = source.model.generator, [source.seed + n for n in numbers]
+        z = SampleRng(seeds, source.model.device).randn(len(numbers), generator.latent_dim)
+        text = source.model.text_encoder([source.captions[n].text for n in numbers])
+        found = compute(generator, z, text, seed=seeds[0], kinds=kinds)
+        repeated = lambda db: torch.full((len(numbers),), 4 / 10 ** (db / 10), dtype=torch.float64)
+        return {kinds[kind]: repeated(db) for kind, db in found.items()}
+
+    return rows
+
+
+def decibels(e: Evidence, *names: str) -> dict[str, float]:
+    """PSNR of pictures in [-1, 1] from their squared errors."""
+    return {name: 10 * math.log10(4 / max(float(e.fake[name].mean()), 1e-30)) for name in names}
+
+
+def lacks(source: Source, settings: Settings) -> str | None:
+    assert isinstance(source, Generated)
+    has = hasattr(source.model.generator, "synthesis")
+    return None if has else f"the {source.model.config.model.name} generator has no synthesis"
