@@ -9,12 +9,13 @@ import logging
 import math
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 
 from t2i import metrics
+from t2i.config import Eval
 from t2i.errors import UserError, closest
 from t2i.metrics import networks
 from t2i.metrics.compare import better
@@ -127,4 +128,5 @@ def isolated(device: torch.device):
 
 def spell(setting: str) -> str:
     """How a run's configuration spells what score.py takes as an option: eval.reference, eval.networks.lpips_alex."""
-    return f"eval.networks.{setting}" if setting in networks.declared() else f"eval.{setting}"
+    own = setting in {f.name for f in fields(Eval)}
+    return f"eval.{setting}" if own else f"eval.networks.{setting}"

@@ -9,7 +9,9 @@ DEFAULT = "vgg19"
 
 SETTINGS = {
     "vgg": Setting("NAME", "vgg16, vgg19 (torchvision's), scenes-vgg or a file of their weights"),
-    "preprocessing": Setting("NAME", "that the VGG was trained with: torchvision (default) or caffe", "torchvision", ("caffe", "torchvision")),
+    "preprocessing": Setting(
+        "NAME", "that the VGG was trained with: torchvision (default) or caffe", "torchvision", ("caffe", "torchvision")
+    ),
 }
 
 
