@@ -45,17 +45,15 @@ def choose(
     names: those asked for, each of which must be computable, or UserError says what it lacks; None: all that are.
     """
     check_resolution(reference, source)
-    if names is not None:
-        chosen = named(names)
-        for metric in chosen:
-            if reason := lacks(metric, settings, reference, source):
-                raise UserError(f"{settings.spell('metrics')} {metric.name}: {reason}")
-        return chosen, {}
     chosen: list[Metric] = []
     left: dict[str, list[str]] = {}
-    for metric in every():
-        costly = "only when asked for by name" if metric.costly else None
-        if reason := costly or lacks(metric, settings, reference, source):
+    for metric in every() if names is None else named(names):
+        reason = lacks(metric, settings, reference, source)
+        if names is None and metric.costly:
+            reason = "only when asked for by name"
+        if reason and names is not None:
+            raise UserError(f"{settings.spell('metrics')} {metric.name}: {reason}")
+        if reason:
             left.setdefault(reason, []).append(metric.name)
         else:
             chosen.append(metric)
@@ -155,7 +153,7 @@ class Suite:
             f"{name}: {network.title} was used in training this model, so its scores flatter it; name another, "
             f"{self.settings.spell(name)}"
             for name, network in self.networks.items()
-            if network.trained(source.model)
+            if network.used_in_training(source.model)
         ]
 
     def _measure(self, metric: Metric, evidence: Evidence, result: Result) -> None:

@@ -52,7 +52,7 @@ class Network:
     read: Callable[[Sequence[str]], dict[str, Any]] = lambda captions: {}  # N captions → {name: [N, ...]}
     most: float = float("inf")  # pictures of a set that it looks at
     title: str = ""
-    trained: Callable[[Any], bool] = lambda model: False  # whether a t2i.model.Model was trained with it
+    used_in_training: Callable[[Any], bool] = lambda model: False  # of a t2i.model.Model
 
 
 def known() -> list[str]:

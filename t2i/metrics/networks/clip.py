@@ -40,9 +40,9 @@ def load(settings: Settings, device: Any) -> Network:
         parts = [captions[i : i + 256] for i in range(0, len(captions), 256)]
         return {"clip_text": torch.cat([F.normalize(clip.text(part).sentence, dim=1) for part in parts])}
 
-    def trained(model: Any) -> bool:
+    def used_in_training(model: Any) -> bool:
         """By name, or by the weights of its text tower under another name."""
         encoders = model.config.encoders
         return clip.name in (encoders.text, encoders.clip) or hashed(model.text_encoder.network) == weights
 
-    return Network(see, f"{clip.name} {weights}", clip, read, title=clip.name, trained=trained)
+    return Network(see, f"{clip.name} {weights}", clip, read, title=clip.name, used_in_training=used_in_training)
