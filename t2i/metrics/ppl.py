@@ -48,17 +48,16 @@ def _lengths(source: Generated, networks: Networks, numbers: Sequence[int]) -> d
     generator = source.model.generator
     text = source.model.text_encoder([source.captions[n].text for n in numbers])
     rng = SampleRng([source.seed + n for n in numbers], source.model.device)
-    noise = "const" if getattr(generator, "noise", True) else None
+    stage = source.model.stage
     with torch.no_grad():
-        w0, w1 = (generator.mapping(rng.randn(len(numbers), generator.latent_dim), text) for _ in range(2))
-        synthesize = lambda w: generator.synthesis(w, text, noise).float()
+        w0, w1 = (generator.styles(generator.latent(len(numbers), rng), text) for _ in range(2))
+        synthesize = lambda ws: generator.from_styles(ws, text, stage).image.float()
         return {"ppl": distances(w0, w1, synthesize, networks["lpips_vgg"].itself)}
 
 
 def _lacks(source: Source, settings: Settings) -> str | None:
     assert isinstance(source, Generated)
-    has = hasattr(source.model.generator, "mapping")
-    return None if has else f"the {source.model.config.model.name} generator has no mapping"
+    return None if source.model.generator.w_dim else "the generator has no intermediate space W"
 
 
 METRIC = Metric(
