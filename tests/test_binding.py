@@ -15,8 +15,8 @@ from torchvision.transforms.functional import to_tensor
 from t2i import model as models
 from t2i.data import binding, scenes
 from t2i.errors import UserError
-from t2i.metrics import binding as judge
-from t2i.metrics.probe import save
+from t2i.probes import binding as judge
+from t2i.probes.classifier import save
 
 ROOT = Path(__file__).parents[1]
 
@@ -98,7 +98,7 @@ def test_probe_prints_and_writes_the_figures(tmp_path, monkeypatch, capsys):
 
     model = SimpleNamespace(path=Path("runs/x"), kimg=12.0, stream=stream)
     monkeypatch.setattr(models, "load_model", lambda path, device: model)
-    script("probe").main(["--binding", "--count", "24", "--json", str(tmp_path / "probe.json")])
+    script("probe").main(["--world", "binding", "--count", "24", "--json", str(tmp_path / "probe.json")])
     figures = json.loads((tmp_path / "probe.json").read_text())
     assert figures["seen/binding"] > 0.9 > 0.1 > figures["seen/swapped"]
     assert figures["held_out/swapped"] > 0.9 > 0.1 > figures["held_out/binding"]
@@ -143,5 +143,5 @@ def test_train_saves_what_load_reads_and_another_folder_is_one_line(tmp_path):
     images = judge.real(4, 1)[0]
     torch.testing.assert_close(judge.load(tmp_path)(images), probe(images), rtol=0.02, atol=0.02)
     (tmp_path / "probe.json").write_text('{"objects": ["train"], "colors": ["red"]}')
-    with pytest.raises(UserError, match="--binding --train"):
+    with pytest.raises(UserError, match="--world binding --train"):
         judge.load(tmp_path)

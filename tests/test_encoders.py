@@ -34,7 +34,7 @@ from t2i.encoders.pretrained.vocabulary import CompactTokenizer, collect
 from t2i.encoders.text import TextEncoder, load_text_encoder
 from t2i.encoders.vgg import Vgg, load_vgg
 from t2i.errors import UserError
-from t2i.metrics import vgg_distance
+from t2i.metrics import vgg as vgg_distance
 from t2i.rng import Rng
 
 SHARED = Path(__file__).parents[2] / "shared"

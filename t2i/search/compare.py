@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from t2i.data import scenes
 from t2i.drawing import default_device
-from t2i.metrics import probe as judge
 from t2i.model import load_model
+from t2i.probes import scenes as judge
 from t2i.prompts import read_lines
 from t2i.search.comparison import BASE, Cell, Comparison, shape
 from t2i.search.record import to_json
@@ -87,7 +87,7 @@ def key(row: Row) -> tuple:
     return row["algorithm"], row["setting"], row["prompt"], row["seed"]
 
 
-def figures(result: Result, probe: judge.Probe | None, thing: str, color: str | None) -> Row:
+def figures(result: Result, probe: judge.SceneProbe | None, thing: str, color: str | None) -> Row:
     """The best picture's scores; the probe's verdict on all found and on plain samples."""
     best = result.found[0]
     row: Row = {

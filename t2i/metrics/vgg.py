@@ -12,7 +12,8 @@ from torch import Tensor
 
 from t2i.encoders.vgg import Vgg
 from t2i.errors import UserError
-from t2i.metrics.fid import Moments, frechet, moments, warn_of_few
+from t2i.metrics.frechet import Moments, frechet, moments, warn_of_few
+from t2i.metrics.metric import Metric
 
 
 @torch.no_grad()
@@ -41,3 +42,16 @@ def compute(fake: Tensor | Moments, real: Tensor | Moments, layers: Mapping[str,
         scores[f"VGG {name}"] = frechet(fake.part(columns), real.part(columns))
         first += width
     return scores
+
+
+METRIC = Metric(
+    lambda e: compute(e.fake["vgg"], e.real["vgg"], e.networks["vgg"].itself.layers),
+    networks=("vgg",),
+    features=("vgg",),
+    reference=True,
+    moments=True,
+    scores=("VGG",),
+    lower=True,
+    whole=True,
+    order=160,
+)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from t2i.errors import UserError
+from t2i.metrics.metric import Metric
 
 
 def compute(logits: Tensor, splits: int = 10) -> dict[str, Tensor]:
@@ -22,3 +23,6 @@ def compute(logits: Tensor, splits: int = 10) -> dict[str, Tensor]:
         log_mean = torch.logsumexp(log_p, 0) - math.log(len(part))
         scores.append((log_p.exp() * (log_p - log_mean)).sum(1).mean().exp())
     return {"is": torch.stack(scores).cpu()}
+
+
+METRIC = Metric(lambda e: compute(e.fake["logits"]), networks=("inception",), features=("logits",), order=30)

@@ -1,7 +1,7 @@
 """Does a picture of two objects give each the colour that its prompt gave it? Judged by a small classifier.
 
 It says of every object of t2i/data/binding.py which colour it has, or that it is not there. Trained as the probe of
-the scenes is (see t2i/metrics/probe.py), on pictures with none, one or two objects in any colours.
+the scenes is, on pictures with none, one or two objects in any colours.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from t2i.data import binding
 from t2i.data.binding import Thing
-from t2i.metrics import probe as judge
-from t2i.metrics.probe import SIDE, fit, floats, spoil
+from t2i.probes import classifier
+from t2i.probes.classifier import SIDE, drawings, features, fit, floats, learn, pool, spoil
+from t2i.probes.measure import Probe
 from t2i.rng import Rng
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "binding-probe"
@@ -28,12 +29,12 @@ class BindingProbe(nn.Module):
     def __init__(self, objects: Sequence[str] = binding.OBJECTS, colors: Sequence[str] = binding.COLORS):
         super().__init__()
         self.objects, self.colors = list(objects), list(colors)
-        self.features = judge.features()
+        self.features = features()
         self.head = nn.Linear(2 * 128, len(self.objects) * (len(self.colors) + 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """images [N, 3, H, W] in [-1, 1] → logits [N, objects, colours + 1]."""
-        x = judge.pool(self.features(fit(images)))  # [N, 256]
+        x = pool(self.features(fit(images)))  # [N, 256]
         return self.head(x).unflatten(1, (len(self.objects), len(self.colors) + 1))
 
     @torch.no_grad()
@@ -74,7 +75,7 @@ def compute(images: Tensor, asked: Sequence[tuple[Thing, Thing]], probe: Any) ->
 
 def real(count: int, seed: int, only_held_out: bool = False) -> tuple[Tensor, list[tuple[Thing, Thing]]]:
     """Drawn pictures [count, 3, 64, 64] in [-1, 1] and the two things each shows."""
-    pixels, plans = judge.drawings(count, lambda i: binding.draw(seed, i, SIDE, only_held_out=only_held_out))
+    pixels, plans = drawings(count, lambda i: binding.draw(seed, i, SIDE, only_held_out=only_held_out))
     shown: list[tuple[Thing, Thing]] = []
     for plan in plans:
         a, b = ((thing["color"], thing["name"]) for thing in plan["objects"])
@@ -84,7 +85,7 @@ def real(count: int, seed: int, only_held_out: bool = False) -> tuple[Tensor, li
 
 def _drawn(count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Pixels [count, 64, 64, 3] uint8 of pictures with up to two objects, and the class [count, objects] of each."""
-    pixels, plans = judge.drawings(count, lambda i: binding.draw_any(seed, i, SIDE))
+    pixels, plans = drawings(count, lambda i: binding.draw_any(seed, i, SIDE))
     classes = torch.full((count, len(binding.OBJECTS)), ABSENT)
     for i, plan in enumerate(plans):
         for thing in plan["objects"]:
@@ -117,7 +118,7 @@ def train(
         images = halve(images) if rng.uniform() < 0.5 else images
         return F.cross_entropy(probe(images).flatten(0, 1), classes[rows].flatten())
 
-    judge.learn(probe, pixels, loss, epochs, batch, lr, rng, progress)
+    learn(probe, pixels, loss, epochs, batch, lr, rng, progress)
     pixels, truth = _drawn(tests, seed + 1)
     images = floats(pixels)
     right = {
@@ -134,5 +135,17 @@ def halve(images: Tensor) -> Tensor:
 
 
 def load(folder: str | Path = SHIPPED) -> BindingProbe:
-    """The probe of a folder that probe.save wrote, in eval mode; without a folder, the one that ships."""
-    return judge.load(folder, BindingProbe, "--binding --train")
+    """The probe of a folder that classifier.save wrote, in eval mode; without a folder, the one that ships."""
+    return classifier.load(folder, BindingProbe, "binding")
+
+
+PROBE = Probe(
+    load=load,
+    train=train,
+    prompts=lambda which, count, seed: tuple(zip(*binding.prompts(which, count, seed))),
+    drawn=real,
+    compute=compute,
+    shipped=SHIPPED,
+    columns={"objects": "objects", "binding": "binding", "swapped": "swapped"},
+    unit="couples",
+)
