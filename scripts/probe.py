@@ -67,8 +67,8 @@ def parser() -> argparse.ArgumentParser:
 
 def measure(options: argparse.Namespace) -> None:
     """Generates, judges, prints the table."""
-    from t2i.data import scenes
     from t2i.model import load_model
+    from t2i.worlds import scenes
 
     probe = judge.load(options.probe)
     model = load_model(options.checkpoint, options.device)
@@ -98,8 +98,8 @@ def measure(options: argparse.Namespace) -> None:
 
 def measure_binding(options: argparse.Namespace) -> None:
     """As `measure`, for pictures of two objects."""
-    from t2i.data import binding
     from t2i.model import load_model
+    from t2i.worlds import binding
 
     probe = judge_binding.load(options.probe)
     model = load_model(options.checkpoint, options.device)

@@ -125,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
 def captions(options: argparse.Namespace) -> list[tuple[str, str, str | None]]:
     """(caption, object, colour); of a file's captions the last two are not known."""
     if options.file is None:
-        from t2i.data import scenes
+        from t2i.worlds import scenes
 
         return list(scenes.prompts("held_out", options.prompts, 0))
     try:

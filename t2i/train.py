@@ -148,7 +148,7 @@ def train(run: Run, accelerator: Accelerator, folder: Path) -> None:
         settings.data.shards,
         settings.train.batch // settings.train.accumulate // run.world,
         seed=settings.seed,
-        start=run.images * settings.train.accumulate // settings.train.batch,
+        start=run.images,
         rank=run.rank,
         world=run.world,
         workers=settings.data.workers,

@@ -1,6 +1,6 @@
 """Does a picture of two objects give each the colour that its prompt gave it? Judged by a small classifier.
 
-It says of every object of t2i/data/binding.py which colour it has, or that it is not there. Trained as the probe of
+It says of every object of t2i/worlds/binding.py which colour it has, or that it is not there. Trained as the probe of
 the scenes is (see t2i/metrics/probe.py), on pictures with none, one or two objects in any colours.
 """
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from t2i.data import binding
-from t2i.data.binding import Thing
 from t2i.metrics import probe as judge
 from t2i.metrics.probe import SIDE, fit, floats, spoil
 from t2i.rng import Rng
+from t2i.worlds import binding
+from t2i.worlds.binding import Thing
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "binding-probe"
 ABSENT = len(binding.COLORS)  # the class of an object that is not there

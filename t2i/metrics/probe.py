@@ -20,10 +20,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from t2i.data import scenes
-from t2i.data.paint import PALETTE
 from t2i.errors import UserError
+from t2i.painting.pen import PALETTE
 from t2i.rng import Rng
+from t2i.worlds import scenes
 
 SIDE = 64
 SHIPPED = Path(__file__).parents[1] / "assets" / "scenes-probe"
