@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 
-from t2i.data import scenes
 from t2i.encoders import pretrained
 from t2i.encoders.clip import load_clip, resample
 from t2i.encoders.text import TextEncoder, load_text_encoder
@@ -26,6 +25,7 @@ from t2i.encoders.vocabulary import CompactTokenizer, collect
 from t2i.errors import UserError
 from t2i.metrics import vgg_distance
 from t2i.rng import Rng
+from t2i.worlds import scenes
 
 SHARED = Path(__file__).parents[2] / "shared"
 CAPTIONS = ["a green train", "a red bus driving down the street", ""]

@@ -6,7 +6,7 @@ a file here. It must not import torch, which the processes that draw would wait 
 
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any, Protocol, cast
 
 from PIL import Image
@@ -36,8 +36,7 @@ class World(Protocol):
 
 
 def known() -> list[str]:
-    files = Path(__file__).parent.iterdir()
-    return sorted(p.stem for p in files if not p.stem.startswith("_") and (p.suffix == ".py" or p.is_dir()))
+    return sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def find(name: str) -> World:

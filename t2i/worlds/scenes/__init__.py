@@ -7,7 +7,7 @@ and captions each have their own random stream, made from (seed, index) alone.
 
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
+from pkgutil import iter_modules
 from random import Random
 from typing import Any
 
@@ -30,7 +30,8 @@ ORDER = (
 
 
 def _find() -> dict[str, Scene]:
-    found = {p.stem.replace("_", " "): p.stem for p in sorted(Path(__file__).parent.glob("[a-z]*.py"))}
+    files = [module.name for module in iter_modules(__path__) if not module.name.startswith("_")]
+    found = {name.replace("_", " "): name for name in sorted(files)}
     names = [*ORDER, *(name for name in found if name not in ORDER)]
     return {name: import_module(f"{__name__}.{found[name]}").Scene() for name in names}
 
