@@ -227,7 +227,13 @@ def measure(published: bool, settings: configuration.Config, batch: int, repeat:
 
 
 def compare_stylegan3(a: argparse.Namespace) -> None:
-    standard = ["generator.name=stylegan3", "generator.channel_base=16384", "discriminator.channel_base=16384", "generator.text=mapping", "discriminator.text=projection"]
+    standard = [
+        "generator.name=stylegan3",
+        "generator.channel_base=16384",
+        "discriminator.channel_base=16384",
+        "generator.text=mapping",
+        "discriminator.text=projection",
+    ]
     settings = configuration.load(None, [*standard, *a.set])
     found = []
     for published in (False, True):  # each in a process of its own, for its own peak of memory

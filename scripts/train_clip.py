@@ -25,10 +25,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from t2i.data import scenes
 from t2i.data.loader import Loader
+from t2i.data.manifest import read_manifest
 from t2i.data.samples import Sample, Samples
-from t2i.data.shards import read_manifest
 from t2i.data.tars import BadSample
 from t2i.encoders.clip import Clip, load_clip, resample
 from t2i.encoders.pretrained import CONFIG
@@ -37,6 +36,7 @@ from t2i.encoders.pretrained.vocabulary import CompactTokenizer, collect
 from t2i.errors import UserError, run_command
 from t2i.interfaces import Batch
 from t2i.rng import Rng
+from t2i.worlds import scenes
 
 MEAN = STD = (0.5, 0.5, 0.5)  # the encoder then sees pictures in [-1, 1], as the generator makes them
 

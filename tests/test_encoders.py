@@ -24,7 +24,7 @@ from torch import nn
 
 from t2i import encoders
 from t2i.config import Encoders
-from t2i.data import scenes
+from t2i.worlds import scenes
 from t2i.encoders import pretrained, vgg
 from t2i.encoders.clip import load_clip, resample
 from t2i.encoders.frozen import Frozen
@@ -36,6 +36,7 @@ from t2i.encoders.vgg import Vgg, load_vgg
 from t2i.errors import UserError
 from t2i.metrics import vgg as vgg_distance
 from t2i.rng import Rng
+from t2i.worlds import scenes
 
 SHARED = Path(__file__).parents[2] / "shared"
 OPEN_CLIP = open_clip.tokenizer.SimpleTokenizer()

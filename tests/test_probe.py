@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torchvision.transforms.functional import to_tensor
 
 from t2i import model as models
-from t2i.data import scenes
 from t2i.errors import UserError
 from t2i.probes import classifier, measure
 from t2i.probes import scenes as judge
 from t2i.rng import Rng
+from t2i.worlds import scenes
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "probe.py"
 

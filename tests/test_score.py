@@ -13,7 +13,9 @@ import torch.multiprocessing as mp
 from PIL import Image
 
 from t2i import config
-from t2i.data import coco, shards
+from t2i.data import coco
+from t2i.data.manifest import Options
+from t2i.data.write import write_shards
 from t2i.encoders.text import load_text_encoder
 from t2i.errors import UserError
 from t2i.metrics import compare, equivariance, lpips_distance, networks, sources, suite
@@ -402,7 +404,7 @@ def test_an_encoder_of_another_world_is_told_by_real_captions(tmp_path):
     data = SHARED / "data" / "flickr8k-128"
     annotations = coco.read(data / "annotations" / "captions_val.json")
     annotations.pictures = annotations.pictures[:60]
-    shards.make(annotations, data / "images", tmp_path / "val", shards.Options(size=32), {"kind": "coco"}, workers=1)
+    write_shards(annotations, data / "images", tmp_path / "val", Options(size=32), {"kind": "coco"}, workers=1)
     result = command("--agreement", tmp_path / "val", "--clip", "scenes-clip-score", out=tmp_path / "a.json")
     assert 0.35 < result["scores"]["encoder_agreement"] < 0.75
     assert result["scores"]["encoder_image_to_text_r1"] < 0.2

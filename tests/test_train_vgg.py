@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from t2i.data import scenes
 from t2i.encoders.vgg import Vgg, load_vgg
 from t2i.errors import UserError
 from t2i.probes import scenes as probe

@@ -13,8 +13,10 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from t2i.data.loader import BadSample, Samples
-from t2i.data.shards import read_manifest, to_rgb
+from t2i.data.manifest import read_manifest
+from t2i.data.prepare import to_rgb
+from t2i.data.samples import Samples
+from t2i.data.tars import BadSample
 from t2i.errors import UserError
 from t2i.metrics import option
 from t2i.model import WEIGHTS, Model

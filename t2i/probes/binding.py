@@ -1,6 +1,6 @@
 """Does a picture of two objects give each the colour that its prompt gave it? Judged by a small classifier.
 
-It says of every object of t2i/data/binding.py which colour it has, or that it is not there. Trained as the probe of
+It says of every object of t2i/worlds/binding.py which colour it has, or that it is not there. Trained as the probe of
 the scenes is, on pictures with none, one or two objects in any colours.
 """
 
@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from t2i.data import binding
-from t2i.data.binding import Thing
 from t2i.probes import classifier
 from t2i.probes.classifier import SIDE, drawings, features, fit, floats, learn, pool, spoil
 from t2i.probes.measure import Probe
 from t2i.rng import Rng
+from t2i.worlds import binding
+from t2i.worlds.binding import Thing
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "binding-probe"
 ABSENT = len(binding.COLORS)  # the class of an object that is not there

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from t2i.data import scenes
-from t2i.data.paint import PALETTE
+from t2i.painting.pen import PALETTE
 from t2i.probes import classifier
 from t2i.probes.classifier import SIDE, drawings, features, fit, floats, learn, pool, spoil
 from t2i.probes.measure import Probe
 from t2i.rng import Rng
+from t2i.worlds import scenes
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "scenes-probe"
 

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from t2i.data import scenes
 from t2i.drawing import default_device
 from t2i.model import load_model
 from t2i.probes import scenes as judge
@@ -27,6 +26,7 @@ from t2i.search.comparison import BASE, Cell, Comparison, shape
 from t2i.search.record import to_json
 from t2i.search.result import Result
 from t2i.search.run import search
+from t2i.worlds import scenes
 
 COLUMNS = {  # of a run → heading
     "score": "optimised", "held_out": "held out", "score_gain": "σ over N", "held_out_gain": "held out, σ over N",

@@ -6,16 +6,17 @@ that closes it. What a kill leaves after the last of those is dropped.
 """
 
 import base64
-import fcntl
 import json
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
+from t2i import files
 from t2i.errors import UserError
 from t2i.search.settings import Stopping
 
@@ -82,6 +83,7 @@ class Record:
         """Reads what is there. path None keeps nothing; write False only reads (all processes but the first)."""
         self.path, self.count = path, 0
         self.file: TextIO | None = None
+        self.held = ExitStack()
         self.known: dict[tuple[int, int], list[dict[str, Any]]] = {}
         head = {"search": FORMAT} | head
         if path is None:
@@ -103,11 +105,9 @@ class Record:
 
     def _open(self, path: Path, end: int, head: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = file = open(path, "a", encoding="utf-8")  # noqa: SIM115
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{path}: another process is searching there; wait, or choose another --out") from None
+        taken = f"{path}: another process is searching there; wait, or choose another --out"
+        self.held.enter_context(files.lock(path.with_name(f".{path.name}.lock"), taken))
+        self.file = file = self.held.enter_context(open(path, "a", encoding="utf-8"))  # noqa: SIM115
         file.truncate(end)
         if not end:
             file.write(json.dumps(head, ensure_ascii=False) + "\n")
@@ -131,8 +131,7 @@ class Record:
             ) from None
 
     def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
+        self.held.close()
 
 
 def refuse_another_search(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:

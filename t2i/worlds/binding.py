@@ -1,18 +1,22 @@
 """A drawn world of two coloured objects side by side, whose captions say which of them has which colour.
 
 For one question: does a model bind every colour to its object? Each picture of the scenes has one subject, so there
-the question does not arise. Painted by t2i/data/paint.py, made into files by t2i/data/scenes.py.
+the question does not arise. The objects look as they do in the scenes.
 """
 
 import random
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
 
-from t2i.data.paint import paint
 from t2i.errors import UserError
+from t2i.painting.pen import PALETTE, Color, Pen, Plan, jitter, paint
+from t2i.worlds.scenes._captions import sentence
+from t2i.worlds.scenes.beach import draw_umbrella
+from t2i.worlds.scenes.bus_road import draw_bus
+from t2i.worlds.scenes.car_road import draw_car
+from t2i.worlds.scenes.water import draw_boat
 
 Thing = tuple[str, str]  # (colour, object)
 
@@ -73,6 +77,14 @@ def draw(
     return render(plan, seed, index, size), captions, plan
 
 
+def held_out(given: str, only: bool) -> dict[str, tuple[Thing, Thing]]:
+    """What --held-out means here, name → couple: the built-in couples, or none."""
+    if given not in ("default", "none") or (only and given == "none"):
+        raise UserError(f"--held-out {given}: --world binding knows default" + ("" if only else " and none"))
+    chosen = HELD_OUT if given == "default" else ()
+    return {" and ".join(" ".join(thing) for thing in two): two for two in chosen}
+
+
 def draw_any(seed: int, index: int, size: int = 64) -> tuple[Image.Image, dict[str, Any]]:
     """As `draw`, with none, one or two objects in any colours, equal ones too: what a judge of models must know."""
     rng = random.Random(f"binding/{seed}/{index}/any")
@@ -107,7 +119,24 @@ def arrange(things: Sequence[Thing], rng: random.Random) -> dict[str, Any]:
 
 
 def render(plan: dict[str, Any], seed: int, index: int, size: int) -> Image.Image:
-    return paint(plan, 2 * size, random.Random(f"binding/{seed}/{index}/paint"))
+    return paint(plan, 2 * size, random.Random(f"binding/{seed}/{index}/paint"), side_by_side)
+
+
+def side_by_side(pen: Pen, rng: random.Random, plan: Plan, color: Color, frames: list[Pen]) -> None:
+    pen.fade((206, 212, 218), (226, 230, 232), 0, 0.6)
+    pen.fade((176, 170, 164), (152, 146, 140), 0.6, 1)
+    for thing in plan["objects"]:
+        (x, y, w, h), color = thing["box"], jitter(rng, PALETTE[thing["color"]])
+        pen.oval((122, 118, 114), x, y + h - 0.02, x + w, y + h + 0.025)
+        frame = pen.inside(thing["box"], thing["facing"] == "left")
+        if thing["name"] == "car":
+            draw_car(frame, color, "day")
+        elif thing["name"] == "bus":
+            draw_bus(frame, color, "day", double=False)
+        elif thing["name"] == "boat":
+            draw_boat(frame, color, "day", sail=False)
+        else:
+            draw_umbrella(frame, color)
 
 
 # {a} and {b} are "a red car" and "a blue boat" in either order; {A} and {B} from left to right.
@@ -125,6 +154,4 @@ def caption(plan: dict[str, Any], rng: random.Random) -> str:
     """One sentence that names both objects of the plan, each with its colour."""
     left, right = (f"a {thing['color']} {thing['name']}" for thing in plan["objects"])
     a, b = rng.sample((left, right), 2)
-    text = rng.choice(_CAPTIONS).format(a=a, b=b, A=left, B=right)
-    text = re.sub(r"\ba (?=[aeiou])", "an ", text)
-    return text[0].upper() + text[1:] + "."
+    return sentence(rng.choice(_CAPTIONS).format(a=a, b=b, A=left, B=right))
