@@ -169,9 +169,6 @@ def _score(name: Any, value: Any, problems: list[str]) -> Score:
 
 def _check(row: Row, devices: int, problems: list[str]) -> Config | None:
     """The row's settings, or a problem."""
-    from t2i import losses  # here, so that mistakes in names and options need not wait for torch
-    from t2i.model import backbone
-
     try:
         for item in row.overrides:
             if item.split("=")[0] in OURS:
@@ -179,6 +176,9 @@ def _check(row: Row, devices: int, problems: list[str]) -> Config | None:
         if not row.config:
             raise UserError("no config; name a YAML for all rows (config: configs/x.yaml) or for this one")
         settings = config.load(row.config, row.overrides, devices)
+        from t2i import losses  # here, so that mistakes in names and options need not wait for torch
+        from t2i.model import backbone
+
         for table in (losses.GENERATOR, losses.DISCRIMINATOR):
             losses.choose(table, settings.loss)
         backbone(settings.model.name)
