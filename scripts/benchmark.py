@@ -62,11 +62,11 @@ def main(given: list[str] | None = None) -> None:
 
     from t2i.benchmark import parts, steps
     from t2i.benchmark.table import report
-    from t2i.machine import device_name, find_device
+    from t2i.machine import find_device
 
     device = find_device(a.device)
     torch.set_num_threads(a.threads)
-    facts = {"device": device_name(device), "threads": a.threads}
+    facts = {"device": str(device), "threads": a.threads}
     if a.compare:
         report(steps.compare(compared, a.repeat, device), steps.COLUMNS, facts, a.json)
         return

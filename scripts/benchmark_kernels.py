@@ -57,7 +57,7 @@ def main(given: list[str] | None = None) -> None:
 
     from t2i.benchmark import attention, stylegan3
     from t2i.benchmark.table import report
-    from t2i.machine import device_name, find_device
+    from t2i.machine import find_device
 
     device = find_device(a.device)
     torch.set_num_threads(1)
@@ -68,7 +68,7 @@ def main(given: list[str] | None = None) -> None:
         rows, columns = stylegan3.compare(settings, a.batch, a.repeat, device), stylegan3.FORMS
     else:
         rows, columns = stylegan3.compare_memory(forms, a.batch, device), stylegan3.MEMORY
-    report(rows, columns, {"device": device_name(device), "batch": a.batch}, a.json)
+    report(rows, columns, {"device": str(device), "batch": a.batch}, a.json)
 
 
 if __name__ == "__main__":

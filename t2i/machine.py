@@ -25,11 +25,6 @@ def find_device(name: str | None) -> torch.device:
     return device
 
 
-def device_name(device: torch.device) -> str:
-    """The maker's name of a GPU or of the CPU."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
-
-
 def cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -323,6 +324,24 @@ def test_ticks_are_few_and_round(low, size):
     close = 1e-6 * size + 1e-9 * abs(low)
     assert ticks[0] <= low + close
     assert ticks[-1] >= low + size - close
+
+
+def test_a_panel_is_a_part_of_the_page():
+    lines = [("base", "currentColor", [(1.0, 2.0), (2.0, 3.0)]), ("a", "#4e79a7", [(1.0, 2.5)])]
+    svg = chart.panel("D/<loss> & more", lines, 2.0)
+    root = ElementTree.fromstring(svg)
+    assert root.get("aria-label") == "D/<loss> & more over kimg"
+    assert {"width", "height"}.isdisjoint(root.attrib)  # as wide as its place
+    titles = [g[0].text for g in root.iter(f"{{{chart.SVG}}}g") if g.get("class") == "line"]
+    assert titles == ["a", "base"]  # the base on top
+    ids = {e.get("id") for e in root.iter()} - {None}
+    assert ids == set(
+        re.findall(r"(?:href=\"|url\()#([\w-]+)", svg)
+    )  # none that another panel may have for something else
+    assert "stroke: currentColor" in svg
+    assert "fill: var(--soft)" in svg
+    assert not any(colour in svg for colour in chart.THEME)
+    assert chart.panel("D/<loss> & more", lines, 2.0) == svg
 
 
 def test_numbers():
