@@ -250,7 +250,7 @@ class Loader:
         """
         self.samples = Samples(shards, cache)
         self.count = len(self.samples)
-        self.start, self.workers, self.max_broken = start // (batch * world), workers, max_broken
+        self.start, self.workers, self.max_broken = start, workers, max_broken
         self.read_count = self.broken_count = 0
         self._world = world
         self._offenders: dict[str, None] = {}
