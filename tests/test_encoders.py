@@ -24,7 +24,6 @@ from torch import nn
 
 from t2i import encoders
 from t2i.config import Encoders
-from t2i.worlds import scenes
 from t2i.encoders import pretrained, vgg
 from t2i.encoders.clip import load_clip, resample
 from t2i.encoders.frozen import Frozen

@@ -78,7 +78,7 @@ def test_contrast_is_with_other_colours():
     assert len(goals.recolor("a grey cat")) == 10
     clip = load_clip("scenes-clip")
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    features = clip.image_features(images)
+    features = clip.features(images)
     prompt, mean = clip.text([PROMPT]).sentence[0], clip.text(goals.recolor(PROMPT)).sentence.mean(0)
     parts, text = parse_objective("contrast"), SimpleNamespace(text_encoder=clip.text)
     built = {p: goals.build(parts, text, p, [clip], None, 1, images, 0)(images)[0][:, 0] for p in (PROMPT, "a zebra")}
@@ -88,9 +88,7 @@ def test_contrast_is_with_other_colours():
 
 def test_terms_that_read_the_same_features_pay_once():
     clip, asked = load_clip("scenes-clip"), []
-    count = SimpleNamespace(
-        size=clip.size, text=clip.text, image_features=lambda x: asked.append(1) or clip.image_features(x)
-    )
+    count = SimpleNamespace(size=clip.size, text=clip.text, features=lambda x: asked.append(1) or clip.features(x))
     text, images = SimpleNamespace(text_encoder=clip.text), torch.zeros(2, 3, 16, 16)
     objectives = goals.build(parse_objective("clip+contrast"), text, PROMPT, [count], None, 2, images, 0)
     with torch.no_grad():

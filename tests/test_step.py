@@ -48,7 +48,7 @@ def calls(monkeypatch, run):
 
     watch(type(run.G), "forward", "G")
     watch(type(run.D), "forward", "D")
-    watch(Clip, "image_features", "clip")
+    watch(Clip, "features", "clip")
     watch(Vgg, "forward", "vgg")
     watch(type(run.text_encoder), "forward", "text")
     return seen

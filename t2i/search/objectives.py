@@ -66,7 +66,7 @@ def clip_features(clips: list[Clip], prompt: str, views: int = 1, seed: int = 0)
 
     def read(images: Tensor) -> list[Tensor]:
         seen = [view(images, max(clip.size for clip in clips)) for view in drawn]
-        return [torch.stack([clip.image_features(x) for x in seen]).mean(0) for clip in clips]
+        return [torch.stack([clip.features(x) for x in seen]).mean(0) for clip in clips]
 
     return read
 
@@ -140,8 +140,8 @@ def discriminator_similarity(critic: Any, text: Text, direction: Tensor) -> Obje
 def typicality(clip: Clip, plain: Tensor) -> Objective:
     """The cosine of a picture's features and the mean features of plain samples [n, 3, H, W] of the prompt."""
     with torch.no_grad():
-        centre = torch.nn.functional.normalize(clip.image_features(plain).mean(0), dim=0)
-    return lambda images: clip.image_features(images) @ centre
+        centre = torch.nn.functional.normalize(clip.features(plain).mean(0), dim=0)
+    return lambda images: clip.features(images) @ centre
 
 
 def build(

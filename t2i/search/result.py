@@ -82,7 +82,7 @@ def collect(search: PromptSearch) -> Result:
     alike = math.nan
     if search.scorers.clips:
         with torch.no_grad():
-            features = search.scorers.clips[0].image_features(pictures["found"].to(search.model.device))
+            features = search.scorers.clips[0].features(pictures["found"].to(search.model.device))
         alike = similarity(features.cpu().numpy())
     latents = np.stack([candidate.point for candidate in found])[:, : searched.space.size]
     return Result(
