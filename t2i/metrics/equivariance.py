@@ -5,8 +5,7 @@ nobody sees the difference. EQ-T: shifts by whole pixels; EQ-T frac: any shifts;
 """
 
 import math
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from random import Random
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.errors import UserError, closest
-from t2i.interfaces import Text
+from t2i.interfaces import Latent, Text
 from t2i.nets.layers import ops
 
 KINDS = ("EQ-T", "EQ-T frac", "EQ-R")
@@ -116,38 +115,15 @@ def band_limit(x: Tensor, angle: float) -> Moved:
     return ops.filter2d(x, f), mask
 
 
-@contextmanager
-def transformed_input(generator: Any, matrix: Tensor) -> Iterator[None]:
-    """Inside, the generator's input at p is what it was at matrix·p; matrix [2 or 3, 3] in pictures from the middle.
-
-    Of StyleGAN3 it is the user's transform. Others start from a constant map, which is resampled linearly.
-    """
-    synthesis = generator.synthesis
-    into = synthesis.input.transform if hasattr(synthesis, "input") else synthesis.b4.const
-    before = into.detach().clone()
-    with torch.no_grad():
-        if hasattr(synthesis, "input"):
-            into[:2] = matrix[:2].to(into) @ before
-        else:
-            theta = matrix[:2].to(into).clone()
-            theta[:, 2] *= 2  # a picture is 2 wide in grid_sample's coordinates
-            grid = F.affine_grid(theta[None], [1, *before.shape], align_corners=False)
-            into.copy_(F.grid_sample(before[None], grid, padding_mode="border", align_corners=False)[0])
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            into.copy_(before)
-
-
 @torch.no_grad()
 def compute(
     generator: Any, z: Tensor, text: Text, seed: int = 0, batch: int = 4, kinds: Collection[str] = KINDS
 ) -> dict[str, float]:
     """The PSNR of each kind in dB, of pictures of z [N, latent_dim] and N captions; higher is better.
 
-    A transform is drawn for every `batch` pictures. The published figures take 50,000 pictures. Pictures are taken
-    as they are, nominally in [-1, 1], not clamped. Raises UserError for an unknown kind or pictures too small.
+    generator: a `movable` one. A transform is drawn for every `batch` pictures. The published figures take 50,000
+    pictures. Pictures are taken as they are, nominally in [-1, 1], not clamped. Raises UserError for an unknown kind
+    or pictures too small.
     """
     for kind in kinds:
         if kind not in KINDS:
@@ -156,7 +132,7 @@ def compute(
     errors = {kind: [0.0, 0.0] for kind in kinds}
     for start in range(0, len(z), batch):
         rows = slice(start, start + batch)
-        draw = lambda rows=rows: generator(z[rows], text[rows], noise="const").float()
+        draw = lambda rows=rows: generator(Latent(z[rows]), text[rows], noise="const").image.float()
         plain = draw()
         size = plain.shape[2]
         for kind in KINDS:  # all are drawn, so that one does not depend on which others are wanted
@@ -170,7 +146,7 @@ def compute(
             else:
                 tx, ty = (tx, ty) if kind == "EQ-T frac" else (round(tx), round(ty))
                 matrix[:2, 2] = torch.tensor([-tx, -ty]) / size
-            with transformed_input(generator, matrix):
+            with generator.moved(matrix):
                 found = draw()
             if kind == "EQ-R":
                 (wanted, mask), (found, inside) = rotate(plain, angle), band_limit(found, angle)
