@@ -1,4 +1,4 @@
-"""Configuration: defaults, YAML, overrides, published settings, networks' own options, and one line for each mistake."""
+"""Configuration: defaults, YAML, overrides, published settings, networks' options, and one line a mistake."""
 
 import dataclasses
 from pathlib import Path
