@@ -8,6 +8,7 @@ from torch import nn
 
 from t2i import conditioning, encoders, losses, nets, stages
 from t2i.config import Adam, Config
+from t2i.encoders.frozen import learning
 from t2i.encoders.text import load_text_encoder
 from t2i.errors import UserError
 from t2i.nets.contract import Dimensions
@@ -47,11 +48,6 @@ def discriminator(config: Config, text: int, words: int) -> Any:
     return network(config.discriminator, dimensions(config, text, words))
 
 
-def learning(*networks: nn.Module | None) -> list[nn.Parameter]:
-    """The parameters that learn."""
-    return [p for network in networks if network is not None for p in network.parameters() if p.requires_grad]
-
-
 def build(config: Config, device: torch.device, precision: str = "fp32", rank: int = 0, world: int = 1) -> Run:
     """A run at step 0."""
     goals = objectives(config)
@@ -82,8 +78,8 @@ def build(config: Config, device: torch.device, precision: str = "fp32", rank: i
         encoders={name: encoders.load(name, config.encoders, device, layout) for name in sorted(guides)},
         perturb=perturb,
         learnt=learnt,
-        d_optimizer=_adam(config.optim.d, learning(D, learnt), device),
-        g_optimizer=_adam(config.optim.g, learning(G, perturb), device),
+        d_optimizer=_adam(config.optim.d, [*learning(D), *learning(learnt)], device),
+        g_optimizer=_adam(config.optim.g, learning(G) + (learning(perturb) if perturb else []), device),
         scaler=torch.amp.GradScaler(device.type, enabled=precision == "fp16"),
         device=device,
         precision=precision,

@@ -124,17 +124,12 @@ class Eval:
 
     every: float = 0.0  # kimg between evaluations, and one at the end; 0 = never
     reference: str = ""  # shards of real pictures of the model's resolution, not trained on
-    metrics: list[str] = field(default_factory=list)  # of t2i/metrics/table.py; empty = all that can be computed
+    metrics: list[str] = field(default_factory=list)  # files of t2i/metrics; empty = all that can be computed
     samples: int = 1000  # pictures, one a caption of the reference
     best: str = ""  # the score by which runs/<name>/best is kept; empty = the first one
     seed: int = 0  # of captions and latents: always the same ones
-    inception: str = ""  # weight files and names of the networks that judge, as score.py takes them; "" = usual place
-    clip: str = ""
-    vgg: str = ""
-    preprocessing: str = "torchvision"
-    lpips_alex: str = ""
-    lpips_vgg: str = ""
-    detector: str = ""
+    # Weight files and names of the networks that judge, as score.py takes them, such as {clip: NAME}; {} = usual places
+    networks: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from t2i.encoders.frozen import own_buffers, own_parameters
+
 
 def decay(batch: int, images: float, half_life_kimg: float, ramp: float | None) -> float:
     """β of one step: half the weight is newer than `half_life_kimg` thousand pictures (StyleGAN2-ADA).
@@ -17,10 +19,7 @@ def decay(batch: int, images: float, half_life_kimg: float, ramp: float | None) 
 
 @torch.no_grad()
 def update(average: nn.Module, model: nn.Module, beta: float) -> None:
-    """average ← lerp(model, average, β) for the parameters that learn; buffers are copied. Frozen networks inside are
-    shared by both, and stay as they are."""
-    pairs = [(a, p) for a, p in zip(average.parameters(), model.parameters(), strict=True) if p.requires_grad]
-    torch._foreach_lerp_([a for a, _ in pairs], [p for _, p in pairs], 1 - beta)
-    for a, b in zip(average.buffers(), model.buffers(), strict=True):
-        if a is not b:
-            a.copy_(b)
+    """average ← lerp(model, average, β) for parameters; buffers are copied. Frozen networks inside serve both."""
+    torch._foreach_lerp_([*own_parameters(average)], [*own_parameters(model)], 1 - beta)
+    for a, b in zip(own_buffers(average), own_buffers(model), strict=True):
+        a.copy_(b)

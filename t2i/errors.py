@@ -32,8 +32,8 @@ def not_one_of(name: str, value: str, *known: str) -> list[str]:
 def run_command(main: Callable[[], None]) -> None:
     """Runs a script's main: a UserError becomes one line on stderr and exit status 2, Ctrl-C one word and 130.
 
-    Of several processes the first speaks. Another does when it still lives a little later, so when the first had nothing
-    to say: whoever launched them ends all as soon as one has ended.
+    Of several processes the first speaks. Another does when it still lives a little later, so when the first had
+    nothing to say: whoever launched them ends all as soon as one has ended.
     """
     try:
         main()

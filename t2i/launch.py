@@ -1,4 +1,4 @@
-"""What `accelerate launch` says to a training: device, processes, precision, threads. What cannot be honoured is refused."""
+"""What `accelerate launch` says to a training: device, processes, precision, threads; what cannot be is refused."""
 
 import os
 import sys

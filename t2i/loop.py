@@ -1,6 +1,5 @@
 """The loop of a training: batches, steps, log, scores, snapshots, checkpoints."""
 
-import fcntl
 import math
 import signal
 import threading
@@ -13,6 +12,7 @@ from t2i import build, checkpoint, conditioning, config, evaluation, parallel
 from t2i.config import Config
 from t2i.data.loader import Loader
 from t2i.errors import UserError, closest
+from t2i.files import lock
 from t2i.launch import Launch
 from t2i.log import Log, describe
 from t2i.run import Run
@@ -124,15 +124,14 @@ def claim(folder: Path) -> Iterator[None]:
     """The run's folder for this training alone."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        held = lock(folder / ".lock", f"{folder}: another process is training there; wait, or choose another name=")
+        held.__enter__()
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}; choose another folder with runs=") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{folder}: another process is training there; wait, or choose another name=") from None
+    try:
         yield
+    finally:
+        held.__exit__(None, None, None)
 
 
 def passed(kimg: float, run: Run) -> bool:

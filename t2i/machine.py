@@ -1,14 +1,28 @@
-"""What figures were measured on, for whoever reads them later."""
+"""The device to compute on, and what figures were measured on, for whoever reads them later."""
 
 import os
 import platform
 import subprocess
+import textwrap
 from collections import Counter
 from pathlib import Path
 
 import torch
 
 import t2i
+from t2i.errors import UserError
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of a name, None being cuda where there is one. UserError where it cannot be used."""
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = textwrap.shorten(str(error), 240, placeholder=" ...")
+        raise UserError(f"--device {name}: {reason}; use cpu") from None
+    return device
 
 
 def cpu_name() -> str:

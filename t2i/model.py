@@ -242,7 +242,7 @@ def find_model(path: str | Path | None = None) -> Path:
 
 
 def checkpoints(run: Path) -> list[Path]:
-    """The complete checkpoints of a run's folder, oldest first; the trainer writes one under another name until it is."""
+    """The complete checkpoints of a run, oldest first; training writes one under another name until it is complete."""
     steps = [p for p in run.glob("checkpoints/*") if p.name.isdecimal() and (p / DESCRIPTION).is_file()]
     return sorted(steps, key=lambda p: int(p.name))
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from t2i import ema, parallel, schedule
 from t2i.augment import adjust
 from t2i.conditioning import condition
+from t2i.encoders.frozen import learning
 from t2i.errors import UserError
 from t2i.interfaces import Batch
 from t2i.losses import differentiated_inputs, due, total
@@ -16,8 +17,8 @@ from t2i.views import Views
 
 
 def train_step(batches: list[Batch], run: Run) -> dict[str, Tensor]:
-    """`train.d_steps` updates of the discriminator, each with pictures of its own, then one of the generator, with those
-    of the last; each over `train.accumulate` rounds.
+    """`train.d_steps` updates of the discriminator, each with pictures of its own, then one of the generator, with
+    those of the last; each over `train.accumulate` rounds.
 
     batches: one a round, image [B, 3, H, W] in [-1, 1]. Returns every loss term, unweighted, and statistics of the
     last round. Raises UserError when a loss or a gradient is not finite.
@@ -77,13 +78,13 @@ def follow_schedules(run: Run) -> None:
 @contextmanager
 def frozen(*networks: nn.Module):
     """Gradients pass through the networks but none are kept for their weights; what was frozen before stays so."""
-    learning = [p for network in networks for p in network.parameters() if p.requires_grad]
-    for p in learning:
+    parameters = [p for network in networks for p in learning(network)]
+    for p in parameters:
         p.requires_grad_(False)
     try:
         yield
     finally:
-        for p in learning:
+        for p in parameters:
             p.requires_grad_(True)
 
 

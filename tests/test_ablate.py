@@ -14,15 +14,17 @@ import time
 from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from t2i import config
-from t2i.ablation import chart, jobs, pictures, plan, report, results
+from t2i.ablation import chart, commands, jobs, pictures, plan, report, results, slots, summary, trials
 from t2i.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -150,7 +152,7 @@ def test_all_mistakes_are_told_at_once(here):
 def test_a_scores_command_is_filled_in(here):
     score = {"s": "python -c 'print(1)' {run} {json} --at {data.shards} {seed} {row}"}
     a = plan.load(write(here, scores=score, overrides=["data.shards=my shards"], seeds=[5]))
-    words = plan.steps(a, a.trials[0])[1].command
+    words = commands.steps(a, a.trials[0])[1].command
     run = "runs/given/base-5"
     assert words[0] == sys.executable
     assert words[1:] == ["-c", "print(1)", run, f"{run}/scores/s.json", "--at", "my shards", "5", "base"]
@@ -190,17 +192,17 @@ def pretend(a, trial, value, seconds=10.0, error=()):
             file.write(json.dumps(line) + "\n")
         file.write('{"step": 41, "ki')
     if error:
-        results.note(trial, plan.steps(a, trial)[0], 30, list(error))
+        results.note(trial, commands.steps(a, trial)[0], 30, list(error))
         return
-    for step in plan.steps(a, trial):
-        if step.name == plan.PICTURES:
+    for step in commands.steps(a, trial):
+        if step.name == trials.PICTURES:
             (folder / "pictures").mkdir(exist_ok=True)
             for i in range(len(a.prompts)):
                 for k in range(a.pictures):
                     colour = [int(rng.random() * 255) for _ in range(3)]
                     Image.new("RGB", (32, 32), tuple(colour)).save(folder / "pictures" / f"{i:04d}-x-seed{k}.png")
-        elif step.name != plan.TRAIN:
-            file = plan.score_file(trial, step.name)
+        elif step.name != trials.TRAIN:
+            file = trials.score_file(trial, step.name)
             file.parent.mkdir(exist_ok=True)
             file.write_text(json.dumps({"shares": {"both": value}, "distance": 100 - 50 * value, "text": "x"}))
         results.note(trial, step, 60, [])
@@ -260,12 +262,12 @@ def test_what_is_still_to_do(pretended):
 def test_scores_that_are_not_there_are_told(pretended):
     trial = pretended.trials[0]
     with pytest.raises(UserError, match=r"no shares/bath in .*'shares/both'"):
-        results.read_scores(trial, plan.Score("probe", "", ("shares/bath",)))
+        results.read_scores(trial, trials.Score("probe", "", ("shares/bath",)))
     with pytest.raises(UserError, match="wrote no"):
-        results.read_scores(trial, plan.Score("other", ""))
-    plan.score_file(trial, "probe").write_text("[1]")
+        results.read_scores(trial, trials.Score("other", ""))
+    trials.score_file(trial, "probe").write_text("[1]")
     with pytest.raises(UserError, match="not a JSON object"):
-        results.read_scores(trial, plan.Score("probe", ""))
+        results.read_scores(trial, trials.Score("probe", ""))
 
 
 def test_seconds_leave_out_the_start():
@@ -280,20 +282,20 @@ def test_seconds_leave_out_the_start():
 
 def test_compare_by_hand():
     base = {0: 1.0, 1: 2.0, 2: 3.0}  # spread 1
-    up = report.compare({0: 3.0, 1: 4.5, 2: 5.0}, base, 1)
+    up = summary.compare({0: 3.0, 1: 4.5, 2: 5.0}, base, 1)
     assert up.mean == pytest.approx(12.5 / 3)
     assert up.spread == pytest.approx(
         math.sqrt(((3 - 12.5 / 3) ** 2 + (4.5 - 12.5 / 3) ** 2 + (5 - 12.5 / 3) ** 2) / 2)
     )
     assert up.difference == pytest.approx(12.5 / 3 - 2)
     assert up.mark == "better"
-    assert report.compare({0: 3.0, 1: 4.5, 2: 5.0}, base, -1).mark == "worse"
-    assert report.compare({0: 3.0, 1: 4.5, 2: 5.0}, base, 0).mark == "differs"
-    assert report.compare({0: 2.0, 1: 3.0, 2: 4.0}, base, 1).mark == "within"  # a difference of exactly the spread
-    assert report.compare({2: 9.0}, base, 1).mark == ""  # one seed in common
-    assert report.compare({2: 9.0}, base, 1).difference == 6  # against that seed, not against the mean
-    assert report.compare({7: 9.0}, base, 1).difference is None
-    assert report.compare({}, base, 1) is None
+    assert summary.compare({0: 3.0, 1: 4.5, 2: 5.0}, base, -1).mark == "worse"
+    assert summary.compare({0: 3.0, 1: 4.5, 2: 5.0}, base, 0).mark == "differs"
+    assert summary.compare({0: 2.0, 1: 3.0, 2: 4.0}, base, 1).mark == "within"  # a difference of exactly the spread
+    assert summary.compare({2: 9.0}, base, 1).mark == ""  # one seed in common
+    assert summary.compare({2: 9.0}, base, 1).difference == 6  # against that seed, not against the mean
+    assert summary.compare({7: 9.0}, base, 1).difference is None
+    assert summary.compare({}, base, 1) is None
 
 
 @given(
@@ -301,7 +303,7 @@ def test_compare_by_hand():
     st.dictionaries(st.integers(0, 5), st.floats(-9, 9)),
 )
 def test_compare_turns_with_the_direction(mine, base):
-    up, down = report.compare(mine, base, 1), report.compare(mine, base, -1)
+    up, down = summary.compare(mine, base, 1), summary.compare(mine, base, -1)
     other = {"better": "worse", "worse": "better"}
     assert other.get(up.mark, up.mark) == down.mark
     assert min(mine.values()) - 1e-9 <= up.mean <= max(mine.values()) + 1e-9
@@ -317,19 +319,37 @@ def test_average_of_curves():
 
 @given(st.floats(-1e4, 1e4), st.floats(1e-6, 1e4))
 def test_ticks_are_few_and_round(low, size):
-    ticks = chart.nice_ticks(low, low + size)
+    ticks = chart.ticks(low, low + size)
     assert 2 <= len(ticks) <= 6
     close = 1e-6 * size + 1e-9 * abs(low)
     assert ticks[0] <= low + close
     assert ticks[-1] >= low + size - close
 
 
+def test_a_panel_is_a_part_of_the_page():
+    lines = [("base", "currentColor", [(1.0, 2.0), (2.0, 3.0)]), ("a", "#4e79a7", [(1.0, 2.5)])]
+    svg = chart.panel("D/<loss> & more", lines, 2.0)
+    root = ElementTree.fromstring(svg)
+    assert root.get("aria-label") == "D/<loss> & more over kimg"
+    assert {"width", "height"}.isdisjoint(root.attrib)  # as wide as its place
+    titles = [g[0].text for g in root.iter(f"{{{chart.SVG}}}g") if g.get("class") == "line"]
+    assert titles == ["a", "base"]  # the base on top
+    ids = {e.get("id") for e in root.iter()} - {None}
+    assert ids == set(
+        re.findall(r"(?:href=\"|url\()#([\w-]+)", svg)
+    )  # none that another panel may have for something else
+    assert "stroke: currentColor" in svg
+    assert "fill: var(--soft)" in svg
+    assert not any(colour in svg for colour in chart.THEME)
+    assert chart.panel("D/<loss> & more", lines, 2.0) == svg
+
+
 def test_numbers():
-    assert chart.number(-0.126, 2) == "−0.13"
-    assert chart.number(0.126, 2, sign=True) == "+0.13"
-    assert chart.number(-0.001, 2, sign=True) == "±0.00"
-    assert chart.number(-103674627.9, 0, sign=True) == "−1.037e8"
-    assert chart.number(None, 2) == "–"
+    assert summary.number(-0.126, 2) == "−0.13"
+    assert summary.number(0.126, 2, sign=True) == "+0.13"
+    assert summary.number(-0.001, 2, sign=True) == "±0.00"
+    assert summary.number(-103674627.9, 0, sign=True) == "−1.037e8"
+    assert summary.number(None, 2) == "–"
 
 
 def test_nearest_captions():
@@ -406,7 +426,8 @@ def test_the_page_in_a_browser(pretended, tmp_path):
     assert ran.stdout.count("<img ") == 2 * (1 + 4)  # prompts × (real and rows)
     assert ran.stdout.count("<strong>0.710</strong>") == 1  # the best, and only that, is bold
     assert "<strong>0.520</strong>" not in ran.stdout
-    assert ran.stdout.count("<polyline") >= 3 * 4
+    assert ran.stdout.count('<g class="line"><title>helps</title>') == 2 + 4  # scores and curves
+    assert ran.stdout.count('<g class="line">') >= 3 * 4 + 2 * 4
     assert "<script" not in ran.stdout
 
 
@@ -427,8 +448,8 @@ time.sleep(60)
 def job_of(folder, *commands):
     trial = SimpleNamespace(folder=folder, settings=SimpleNamespace(train=SimpleNamespace(kimg=1)), name="x")
     folder.mkdir()
-    queue = deque(plan.Step(plan.PICTURES, command) for command in commands)
-    return jobs.Job(trial, queue, jobs.Slot(), {})
+    queue = deque(trials.Step(trials.PICTURES, command) for command in commands)
+    return jobs.Job(trial, queue, slots.Slot(), {})
 
 
 def drive(job, until=lambda: False):
@@ -465,7 +486,7 @@ def test_a_failed_command_leaves_its_last_lines_and_the_next_goes_on(tmp_path):
     fails = "print('a 5%|#  | 1/20 [00:01<00:20, 1.0it/s]'); print('error: no luck'); raise SystemExit(3)"
     job = job_of(tmp_path / "run", [sys.executable, "-c", fails], [sys.executable, "-c", "print('next')"])
     job.steps[1].name = "second"
-    job.scores["second"] = plan.Score("second", "")
+    job.scores["second"] = trials.Score("second", "")
     drive(job)
     assert results.notes(job.trial)["pictures"]["error"] == ["error: no luck"]
     assert results.notes(job.trial)["second"]["error"] == [
@@ -474,17 +495,17 @@ def test_a_failed_command_leaves_its_last_lines_and_the_next_goes_on(tmp_path):
 
 
 def test_devices_are_shared_out(monkeypatch):
-    assert [s.devices for s in jobs.share(None, "0,3", 1)] == ["0", "3"]
-    assert [s.devices for s in jobs.share(None, "0,1,2,3,4", 2)] == ["0,1", "2,3"]
-    assert [s.devices for s in jobs.share(3, "0,1", 1)] == ["0", "1", "0"]
+    assert [s.devices for s in slots.share(None, "0,3", 1)] == ["0", "3"]
+    assert [s.devices for s in slots.share(None, "0,1,2,3,4", 2)] == ["0,1", "2,3"]
+    assert [s.devices for s in slots.share(3, "0,1", 1)] == ["0", "1", "0"]
     with pytest.raises(UserError, match="processes=2"):
-        jobs.share(None, "0", 2)
-    monkeypatch.setattr(jobs.torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(jobs.os, "sched_getaffinity", lambda pid: {0, 1, 2, 5})
-    assert [s.cores for s in jobs.share(2, None, 1)] == [{0, 2}, {1, 5}]
+        slots.share(None, "0", 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(slots.os, "sched_getaffinity", lambda pid: {0, 1, 2, 5})
+    assert [s.cores for s in slots.share(2, None, 1)] == [{0, 2}, {1, 5}]
     for wrong in (0, 5):
         with pytest.raises(UserError, match=f"--jobs {wrong}"):
-            jobs.share(wrong, None, 1)
+            slots.share(wrong, None, 1)
 
 
 # ---- the command

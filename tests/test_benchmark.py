@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from t2i.benchmark import steps as whole_steps
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -29,18 +31,20 @@ def test_compare_counts_every_step_of_a_cycle_and_gives_ratios(benchmark, monkey
     arguments += ["--repeat", "2", "--device", "cpu", "--json", str(tmp_path / "out.json")]
     monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments, *(x for c in changes for x in ("--set", c))])
     steps = []
-    plain = benchmark.train_step
+    plain = whole_steps.train_step
     monkeypatch.setattr(
-        benchmark, "train_step", lambda b, run: steps.append((run.config.name, run.step)) or plain(b, run)
+        whole_steps, "train_step", lambda b, run: steps.append((run.config.name, run.step)) or plain(b, run)
     )
     threads = torch.get_num_threads()
     benchmark.main()
     torch.set_num_threads(threads)
     order = [0, *range(6)]  # one to warm up, then two cycles of three
     assert steps == [(name, step) for step in order for name in ("base", "modified2")]
-    rows = json.loads((tmp_path / "out.json").read_text())
+    found = json.loads((tmp_path / "out.json").read_text())
+    rows = found["rows"]
     assert [row["run"] for row in rows] == ["base", "modified2"]
     assert rows[0]["ratio"] == 1
-    assert rows[1]["ratio"] == pytest.approx(rows[1]["seconds_per_kimg"] / rows[0]["seconds_per_kimg"])
-    assert rows[1]["seconds_per_kimg"] == pytest.approx(rows[1]["ms"] / 4)
+    assert rows[1]["ratio"] == pytest.approx(rows[1]["s a kimg"] / rows[0]["s a kimg"])
+    assert rows[1]["s a kimg"] == pytest.approx(rows[1]["ms a step"] / 4)
+    assert found["machine"]["threads"] == 1
     assert "modified2" in capsys.readouterr().out

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from t2i import config
+from t2i.benchmark import stylegan3
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "benchmark_kernels.py"
 SPEC = importlib.util.spec_from_file_location("benchmark_kernels", SCRIPT)
@@ -23,14 +24,14 @@ def test_the_published_form_of_stylegan3_is_ours(kind):
         "generator.latent_dim=8", "generator.style_dim=8", "generator.layers=4", f"generator.equivariance={kind}",
     ]  # fmt: skip
     settings = config.load(None, small)
-    ours, theirs = (benchmark.measure(published, settings, 2, 1, "cpu") for published in (False, True))
+    ours, theirs = (stylegan3.measure(published, settings, 2, 1, torch.device("cpu")) for published in (False, True))
     torch.testing.assert_close(ours["picture"], theirs["picture"], rtol=1e-4, atol=1e-5)
     assert ours["picture"].std() > 0
     assert 0 < ours["kept"] < theirs["kept"] / 2
 
 
 def test_attention_is_compared(monkeypatch, capsys):
-    arguments = ["attention", "--lengths", "8", "300", "--repeat", "1", "--heads", "1", "--device", "cpu"]
+    arguments = ["attention", "--lengths", "8,300", "--repeat", "1", "--heads", "1", "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
     benchmark.main()
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]

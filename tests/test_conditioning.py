@@ -13,10 +13,12 @@ import torch.nn.functional as F
 
 from t2i import checkpoint, conditioning, config, step
 from t2i.conditioning import Perturbation, condition, with_noise
-from t2i.data import coco, shards
+from t2i.data import coco
+from t2i.data.features import Features
 from t2i.data.loader import Loader
+from t2i.data.manifest import Options
+from t2i.data.write import write_shards
 from t2i.encoders.clip import Clip, load_clip
-from t2i.encoders.features import Features
 from t2i.errors import UserError
 from t2i.interfaces import Batch
 from t2i.rng import Rng
@@ -150,8 +152,8 @@ def featured(tmp_path_factory, tiny_shards) -> Path:
         (root / "images" / f"{i}.jpg").write_bytes(sample.coded.numpy().tobytes())
         pictures.append(coco.Picture(i, f"{i}.jpg", tuple(sample.captions[: 3 + i % 3])))
     encode = Features(load_clip("scenes-clip"))
-    options = shards.Options(size=16, per_shard=10, clip=encode.fingerprint)
-    shards.make(coco.Annotations("", pictures), root / "images", root / "out", options, {}, encode=encode)
+    options = Options(size=16, per_shard=10, clip=encode.fingerprint)
+    write_shards(coco.Annotations("", pictures), root / "images", root / "out", options, {}, encode=encode)
     return root / "out"
 
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 import t2i
 from t2i import config
 from t2i import model as models
-from t2i.encoders.vocabulary import CompactTokenizer, collect
+from t2i.encoders.pretrained.vocabulary import CompactTokenizer, collect
 from t2i.errors import UserError, run_command
 from t2i.model import find_model, load_model, save_model
 from t2i.pictures import picture_grid, to_uint8

@@ -12,17 +12,22 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
+from t2i.encoders.vocabulary import CompactTokenizer, collect
 from test_encoders import SMALL, words
 
 from t2i.encoders.clip import load_clip
 from t2i.encoders.text import load_text_encoder
 from t2i.errors import UserError
+from t2i.fit import clip as fit
+from t2i.fit.options import ClipOptions
 from t2i.interfaces import Batch
+from t2i.losses.contrastive import info_nce
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train_clip.py"
 _spec = importlib.util.spec_from_file_location("train_clip", SCRIPT)
 train_clip = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(train_clip)
+DEVICE = torch.device("cpu")
 
 SMALLEST = ["--steps", "2", "--batch", "4", "--resolution", "32", "--text-width", "16", "--embed-dim", "8"]
 VIT = ["--patch", "16", "--width", "16", "--layers", "1", "--text-layers", "1"]
@@ -37,22 +42,20 @@ def test_loss_by_hand():
     image = text = torch.eye(2)
     none = torch.eye(2, dtype=torch.bool)
     # Cosines 1 with the own and 0 with the other, times 2: -log(e² / (e² + 1)) in both directions
-    assert train_clip.contrastive_loss(image, text, torch.tensor(2.0), none) == pytest.approx(
-        math.log(1 + math.exp(-2))
-    )
+    assert info_nce(image, text, torch.tensor(0.5), none) == pytest.approx(math.log(1 + math.exp(-2)))
     # Rows that are the same are no negatives: nothing is left to tell apart.
-    assert train_clip.contrastive_loss(image, text, torch.tensor(2.0), none | True) == 0
-    swapped = train_clip.contrastive_loss(image, text.flip(0), torch.tensor(2.0), none)
+    assert info_nce(image, text, torch.tensor(0.5), none | True) == 0
+    swapped = info_nce(image, text.flip(0), torch.tensor(0.5), none)
     assert swapped == pytest.approx(2 + math.log(1 + math.exp(-2)))
 
 
 def test_what_is_no_negative():
     batch = Batch(torch.zeros(4, 3, 8, 8), ["A train.", "a red bus", "a train. ", "A boat"], torch.tensor([1, 2, 3, 2]))
-    assert train_clip.same_rows(batch).int().tolist() == [[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]]
+    assert fit.same_rows(batch).int().tolist() == [[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]]
 
 
 def test_learning_rate_rises_then_falls():
-    rates = [train_clip.learning_rate(step, 100) for step in range(101)]
+    rates = [fit.learning_rate(step, 100) for step in range(101)]
     assert (rates[1], rates[10], rates[55], rates[100]) == pytest.approx((0.1, 1, 0.5, 0))
     assert rates[:11] == sorted(rates[:11])
     assert rates[10:] == sorted(rates[10:], reverse=True)
@@ -71,7 +74,7 @@ def test_vit(tiny_shards, tmp_path, monkeypatch):
     clip = load_clip(str(tmp_path / "one"))
     text = clip.text(["a red train", "a zzyzx train"])
     assert (clip.size, clip.dim, text.words.shape) == (32, 8, (2, 32, 16))
-    assert clip.image_features(torch.rand(2, 3, 16, 16)).shape == (2, 8)
+    assert clip.features(torch.rand(2, 3, 16, 16)).shape == (2, 8)
     # open_clip reads the folder on its own.
     network = open_clip.create_model(f"local-dir:{tmp_path / 'one'}", require_pretrained=True)
     assert network.visual.proj.equal(one["visual.proj"].float())
@@ -115,23 +118,23 @@ def test_hugging_face_text_tower(tiny_shards, tmp_path, monkeypatch):
         command(monkeypatch, *common, "--out", tmp_path / "none", "--text", "hf:/nowhere")
 
 
-def test_it_learns(tmp_path, monkeypatch):
+def test_it_learns():
     """Four plain colours and their names are told apart after a few steps."""
     # No hidden words: a caption here is one word, and without it there is nothing to tell apart.
-    options = ["--steps", "40", "--min-crop", "1", "--word-drop", "0"]
-    arguments = ["--shards", "", "--val", "", "--out", tmp_path, *SMALLEST, *VIT, *options]
-    monkeypatch.setattr(sys, "argv", ["train_clip.py", *map(str, arguments)])
-    a = train_clip.arguments()
+    a = ClipOptions(
+        steps=40, batch=4, resolution=32, text_width=16, embed_dim=8, patch=16, width=16, layers=1, text_layers=1,
+        min_crop=1, word_drop=0,
+    )  # fmt: skip
     names = ["red", "green", "blue", "white"]
     image = (
         torch.tensor([[1, -1, -1], [-1, 1, -1], [-1, -1, 1], [1, 1, 1]]).float()[..., None, None].expand(4, 3, 32, 32)
     )
     batch = Batch(image, names, torch.arange(4))
-    tokenizer = train_clip.CompactTokenizer(train_clip.collect(names), 4)
+    tokenizer = CompactTokenizer(collect(names), 4)
     torch.manual_seed(0)
-    network = open_clip.CLIP(**train_clip.model_config(a, tokenizer.vocab_size) | {"text_cfg": {
+    network = open_clip.CLIP(**a.model(tokenizer.vocab_size) | {"text_cfg": {
         "context_length": 4, "vocab_size": tokenizer.vocab_size, "width": 16, "heads": 1, "layers": 1}})  # fmt: skip
-    losses = train_clip.train(network, tokenizer, iter(lambda: batch, None), a)
+    losses = fit.train(network, tokenizer, iter(lambda: batch, None), a, DEVICE)
     assert losses[0] > 1
     assert losses[-1] < 0.5
 

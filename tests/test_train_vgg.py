@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from t2i.data import scenes
 from t2i.encoders.vgg import Vgg, load_vgg
 from t2i.errors import UserError
-from t2i.metrics import probe
+from t2i.fit import vgg as fit
+from t2i.probes import scenes as probe
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,7 +27,7 @@ def command():
 def test_what_it_writes_loads_and_has_learnt(command, tiny_shards, tmp_path, monkeypatch, capsys):
     out = tmp_path / "sub" / "vgg.safetensors"
     arguments = ["--shards", str(tiny_shards), "--out", str(out), "--steps", "250", "--lr", "0.02"]
-    arguments += ["--batch", "10", "--widths", "4", "6"]
+    arguments += ["--batch", "10", "--widths", "4,6"]
     monkeypatch.setattr(sys, "argv", ["train_vgg.py", *arguments, "--device", "cpu"])
     command.main()
     vgg = load_vgg(str(out))
@@ -44,7 +44,7 @@ def test_only_safetensors_are_written(command, monkeypatch):
         command.main()
 
 
-def test_the_one_that_ships_knows_scenes_better_than_a_random_one(command):
+def test_the_one_that_ships_knows_scenes_better_than_a_random_one():
     """Its pooled features, linearly read, tell the object of drawn scenes; random weights of its shape do worse."""
     images, objects, _ = probe.real(300, 5, only_held_out=False)
     target = torch.tensor([list(scenes.SUBJECTS).index(name) for name in objects])
@@ -64,4 +64,4 @@ def test_the_one_that_ships_knows_scenes_better_than_a_random_one(command):
     torch.manual_seed(0)
     shipped = load_vgg("scenes-vgg")
     assert list(shipped.layers.values()) == [8, 16, 32, 64]
-    assert accuracy(shipped) > accuracy(Vgg(command.start([8, 16, 32, 64]))) + 0.1
+    assert accuracy(shipped) > accuracy(Vgg(fit.start([8, 16, 32, 64]))) + 0.1

@@ -1,20 +1,35 @@
-"""Curves over training as small SVG panels: one for each loss, a line a row."""
+"""The page's charts, drawn by matplotlib as small SVG panels: each row's scores, and curves over training."""
 
-import math
+import io
+import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from xml.etree import ElementTree
 
-from markupsafe import Markup, escape
+import matplotlib as mpl
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from t2i.ablation.plan import Ablation
 from t2i.ablation.results import Outcome
+from t2i.ablation.summary import COLOURS, Column, Summary
+from t2i.ablation.trials import Ablation
 
-# Of rows, in order, legible on white and on black; where they end, the last for all.
-COLOURS = (
-    "currentColor", "#4e79a7", "#f28e2b", "#e15759", "#3fa7a0", "#59a14f", "#c9a227", "#b07aa1", "#e377a2", "#9c755f",
-    "#6a6ee0", "#94a324", "#0f9bd7", "#8c8c8c",
-)  # fmt: skip
 POINTS = 80  # of a curve
+# What the page has two of, by night and by day, and matplotlib cannot name: stand-ins that the SVG has replaced.
+THEME = {"#010203": "currentColor", "#040506": "var(--soft)", "#070809": "var(--line)"}
+INK, SOFT, LINE = THEME
+SVG = "http://www.w3.org/2000/svg"
+ROW = "row:"  # before the name of a row, in the SVG that matplotlib writes
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none", "svg.hashsalt": "t2i", "font.family": "sans-serif", "font.size": 7.5,
+    "text.color": SOFT, "xtick.color": SOFT, "ytick.color": SOFT, "axes.edgecolor": LINE, "grid.color": LINE,
+    "axes.grid": True, "grid.linewidth": 0.8, "xtick.major.size": 0, "ytick.major.size": 0, "lines.linewidth": 1.0,
+    "axes.spines.left": False, "axes.spines.right": False, "axes.spines.top": False, "axes.spines.bottom": False,
+}  # fmt: skip
 
 
 def curves(a: Ablation, outcomes: Sequence[Outcome]) -> list[tuple[str, Markup]]:
@@ -31,7 +46,7 @@ def curves(a: Ablation, outcomes: Sequence[Outcome]) -> list[tuple[str, Markup]]
             if points := average(series):
                 lines.append((row.name, COLOURS[min(i, len(COLOURS) - 1)], points))
         if name != "ada_p" or any(y for *_, points in lines for _, y in points):
-            panels.append((name, chart(name, lines, end)))
+            panels.append((name, panel(name, lines, end)))
     return panels
 
 
@@ -47,54 +62,90 @@ def average(series: Sequence[Sequence[tuple[float, float]]], points: int = POINT
     return [(statistics.fmean(x for x, _ in s), statistics.fmean(y for _, y in s)) for _, s in sorted(steps.items())]
 
 
-def chart(title: str, lines: Sequence[tuple[str, str, list[tuple[float, float]]]], end: float) -> Markup:
-    """One small panel as SVG, x from 0 to `end` kimg; its scale leaves out the outermost 1 % of the values."""
-    width, height, left, bottom = 250, 130, 38, 16
+def panel(title: str, lines: Sequence[tuple[str, str, list[tuple[float, float]]]], end: float) -> Markup:
+    """Curves (name, colour, points), x from 0 to `end` kimg; the scale leaves out the outermost 1 % of the values."""
     ys = sorted(y for *_, points in lines for _, y in points)
     cut = len(ys) // 100
-    low, high = ys[cut], ys[-1 - cut]
+    marks = ticks(ys[cut], ys[-1 - cut])
+    with drawn(f"{title} over kimg", 2.6, 1.35) as (axes, out):
+        for name, colour, points in reversed(lines):  # the base on top
+            marker = "" if len(points) > 1 else "o"
+            axes.plot(*zip(*points), marker=marker, markersize=2, color=_ink(colour), gid=ROW + name)
+        axes.set(xlim=(0, end), ylim=(marks[0], marks[-1]), xticks=[0, end], xticklabels=["0", f"{end:g} kimg"])
+        axes.set_yticks(marks)
+        axes.grid(axis="x", visible=False)
+        left, right = axes.get_xticklabels()
+        left.set_horizontalalignment("left")
+        right.set_horizontalalignment("right")
+    return out[0]
+
+
+def dots(columns: Sequence[Column], rows: Sequence[Summary]) -> list[tuple[str, Markup]]:
+    """A panel for each score: rows down, a dot a seed, an upright line at the base's mean."""
+    panels = []
+    for k, column in enumerate(columns):
+        cells = [(row, cell) for row in rows if (cell := row.cells[k])]
+        if not cells:
+            continue
+        marks = ticks(column.low, column.high)
+        with drawn(f"{column.name} of every row", 2.6, 0.35 + 0.17 * len(cells)) as (axes, out):
+            if base := rows[0].cells[k]:
+                axes.axvline(base.mean, color=SOFT, linewidth=0.8)
+            for y, (row, cell) in enumerate(cells):
+                places, name = [y] * len(cell.values), row.row.name
+                axes.plot(cell.values, places, "o", markersize=3, color=_ink(row.colour), gid=ROW + name)
+            axes.set(ylim=(len(cells) - 0.5, -0.5), xlim=(marks[0], marks[-1]), xticks=marks)
+            axes.set_yticks(range(len(cells)), [row.row.name for row, _ in cells])
+            axes.grid(axis="x", visible=False)
+        arrow = {1: " ↑", -1: " ↓", 0: ""}[column.better]
+        panels.append((column.name + arrow, out[0]))
+    return panels
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Three to six round numbers that cover [low, high]."""
     if high - low < 1e-12:
         low, high = low - 0.5, high + 0.5
-    ticks = nice_ticks(low, high)
-    low, high = min(low, ticks[0]), max(high, ticks[-1])
-
-    def at(x: float, y: float) -> str:
-        up = min(max((y - low) / (high - low), -0.05), 1.05)
-        return f"{left + x / end * (width - left - 4):.1f},{4 + (1 - up) * (height - bottom - 8):.1f}"
-
-    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)} over kimg">']
-    for tick in ticks:
-        y = at(0, tick).split(",")[1]
-        parts.append(f'<line class="grid" x1="{left}" x2="{width - 4}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{left - 4}" y="{y}" dy="3.5" text-anchor="end">{number(tick, _digits(ticks))}</text>')
-    parts.append(f'<text x="{left}" y="{height - 3}">0</text>')
-    parts.append(f'<text x="{width - 4}" y="{height - 3}" text-anchor="end">{end:g} kimg</text>')
-    for name, colour, points in reversed(lines):  # the base on top
-        path = " ".join(at(x, y) for x, y in points)
-        dot = at(*points[0]).split(",")
-        shape = f'<polyline points="{path}"/>' if len(points) > 1 else f'<circle cx="{dot[0]}" cy="{dot[1]}" r="2"/>'
-        parts.append(f'<g class="line" style="color:{colour}"><title>{escape(name)}</title>{shape}</g>')
-    return Markup("".join(parts) + "</svg>")
+    return list(map(float, MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)))
 
 
-def nice_ticks(low: float, high: float) -> list[float]:
-    """Three to five round numbers that cover most of [low, high]."""
-    raw = (high - low) / 3
-    unit = 10.0 ** math.floor(math.log10(raw))
-    step = next(unit * m for m in (1, 2, 2.5, 5, 10) if unit * m >= raw * 0.999)
-    return [k * step for k in range(math.floor(low / step), math.ceil(high / step) + 1)]
+@contextmanager
+def drawn(label: str, width: float, height: float) -> Iterator[tuple[Axes, list[Markup]]]:
+    """Axes to draw on, of so many inches; afterwards the list holds the SVG. `label`: what it shows, in words."""
+    out: list[Markup] = []
+    with mpl.rc_context(STYLE):
+        figure = Figure((width, height), layout="constrained")
+        axes = figure.subplots()
+        yield axes, out
+        file = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    out.append(inline(file.getvalue(), label))
 
 
-def _digits(ticks: Sequence[float]) -> int:
-    step = ticks[1] - ticks[0]
-    return next(d for d in range(12) if abs(round(step, d) - step) < step * 1e-6)
+def inline(svg: str, label: str) -> Markup:
+    """matplotlib's SVG as a part of the page: in its colours, as wide as its place, without names that another part
+    may have, each line telling its row."""
+    for colour, meaning in THEME.items():
+        svg = svg.replace(colour, meaning)
+    used = set(re.findall(r"#([\w-]+)", svg))
+    root = ElementTree.fromstring(svg)
+    for size in ("width", "height"):
+        del root.attrib[size]
+    root.attrib |= {"role": "img", "aria-label": label}
+    for element in root.iter():
+        name = element.get("id", "")
+        if name.startswith(ROW):
+            element.set("class", "line")
+            title = ElementTree.Element(f"{{{SVG}}}title")
+            title.text, element.text = name.removeprefix(ROW), None
+            element.insert(0, title)
+        if name and name not in used:
+            del element.attrib["id"]
+    ElementTree.register_namespace("", SVG)
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
-def number(value: float | None, digits: int, sign: bool = False) -> str:
-    """With a true minus, and without -0; in powers of ten where it would be too long."""
-    if value is None:
-        return "–"
-    text = f"{value:{'+' if sign else ''}.{f'{digits}f' if abs(value) < 1e6 else '3e'}}".replace("e+0", "e")
-    if float(text) == 0:
-        text = ("±" if sign else "") + text.lstrip("+-")
-    return text.replace("-", "−")
+def _ink(colour: str) -> str:
+    return INK if colour == "currentColor" else colour

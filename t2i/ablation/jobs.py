@@ -1,4 +1,4 @@
-"""Runs at work: where each may run, its commands one after the other, and how they are stopped."""
+"""A trial at work: its commands one after the other, and how they are stopped."""
 
 import os
 import shlex
@@ -10,44 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from t2i.ablation import results
-from t2i.ablation.plan import PICTURES, TRAIN, Score, Step, Trial, score_file
+from t2i.ablation.slots import Slot
+from t2i.ablation.trials import PICTURES, TRAIN, Score, Step, Trial, score_file
 from t2i.errors import UserError
 
 GRACE = 20  # seconds that a command's children may outlive it
 TAIL = 12  # lines of a failed command that are kept
-
-
-@dataclass
-class Slot:
-    """What one run has for itself."""
-
-    devices: str | None = None  # CUDA_VISIBLE_DEVICES; None: as it is
-    cores: set[int] | None = None  # of the CPU; None: all
-
-
-def share(jobs: int | None, devices: str | None, processes: int) -> list[Slot]:
-    """A slot for each run that may go on at a time; `processes`: devices that a run takes."""
-    if jobs is not None and jobs < 1:
-        raise UserError(f"--jobs {jobs}: 1 or more")
-    wanted = jobs or 1
-    if devices:
-        chosen = devices.split(",")
-    elif torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU") != "true":
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        chosen = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
-    else:
-        cores = sorted(os.sched_getaffinity(0))
-        if wanted > len(cores):
-            raise UserError(f"--jobs {wanted}: there are {len(cores)} cores; at most one run a core")
-        return [Slot(cores=set(cores[i::wanted])) for i in range(wanted)]
-    if len(chosen) < processes:
-        raise UserError(f"processes={processes}: a run takes so many devices, and there are {len(chosen)}")
-    groups = [",".join(chosen[i : i + processes]) for i in range(0, len(chosen) - processes + 1, processes)]
-    wanted = jobs or (len(groups) if devices else 1)
-    return [Slot(devices=groups[i % len(groups)]) for i in range(wanted)]
 
 
 @dataclass

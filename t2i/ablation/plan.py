@@ -1,108 +1,64 @@
-"""An ablation's YAML → trials: rows of overrides × seeds, each a training run of its own, and the commands of each."""
+"""An ablation's YAML → rows and seeds, read and checked before anything runs."""
 
 import dataclasses
 import re
-import shlex
-import shutil
-import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from t2i import config, losses
+from t2i import config
+from t2i.ablation.commands import fill
+from t2i.ablation.trials import Ablation, Row, Score, Trial
 from t2i.config import Config
 from t2i.errors import UserError, closest
-from t2i.model import backbone
 
-ROOT = Path(__file__).parents[2]
 NAME = re.compile(r"\w[\w.+-]*")
 OURS = ("name", "runs", "seed", "resume")  # what the ablation itself sets in every run
-TRAIN, PICTURES = "training", "pictures"  # steps of a trial; between them, one a score
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is compared: a configuration and what is changed in it."""
-
-    name: str
-    config: str
-    overrides: tuple[str, ...]  # the ablation's, then the row's own, then those of the command line
-    own: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Score:
-    """A command that writes a JSON of numbers about a finished run. Nested objects become one: {a: {b: 1}} is a/b."""
-
-    name: str
-    command: str
-    higher: tuple[str, ...] = ()  # keys of which more is better
-    lower: tuple[str, ...] = ()  # keys of which less is better; with neither, all numbers are shown, unjudged
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        return self.higher + self.lower
-
-
-@dataclass
-class Step:
-    """One command of a trial."""
-
-    name: str
-    command: list[str]
-
-
-@dataclass
-class Trial:
-    """A row with a seed: one training run."""
-
-    row: Row
-    seed: int
-    folder: Path
-    settings: Config
-
-    @property
-    def name(self) -> str:
-        return self.folder.name
-
-
-@dataclass
-class Ablation:
-    """An ablation's YAML, checked."""
-
-    name: str
-    path: Path
-    rows: list[Row]
-    seeds: list[int]  # to run
-    scores: list[Score]
-    prompts: list[str]
-    pictures: int  # latents a prompt in the side-by-side; 0 = none
-    reference: str  # shards of the real pictures there
-    processes: int  # training processes (devices) of a run
-    trials: list[Trial] = field(
-        default_factory=list
-    )  # all rows of the first seed first; also those of seeds that ran before
-
-    @property
-    def folder(self) -> Path:
-        return Path("runs") / self.name
-
-
-# ---- the YAML
-
-
 FIELDS = ("name", "config", "overrides", "seeds", "rows", "prompts", "pictures", "reference", "scores", "processes")
 
 
-def load(path: str | Path, overrides: Sequence[str] = (), seeds: Sequence[int] = ()) -> Ablation:
+def load(
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    only: Collection[str] = (),
+    redo: Collection[str] = (),
+) -> Ablation:
     """Reads an ablation; `overrides` come last in every row, `seeds` replace the file's.
 
+    only: the rows to run (none: all of them); redo: those of them to run anew ("all": each).
     Raises UserError that names every row, score and field that is wrong.
     """
     path = Path(path)
+    given, problems = _read(path), list[str]()
+    a = _outline(path, given, overrides, seeds, problems)
+    a.only = _among(only, a, "--only") or {row.name for row in a.rows}
+    a.redo = set(a.only) if list(redo) == ["all"] else _among(redo, a, "--redo") & a.only
+    settings = {row.name: found for row in a.rows if (found := _check(row, a.processes, problems))}
+    _refuse(path, problems)
+    first = settings[a.rows[0].name]
+    a.reference, a.prompts = a.reference or first.data.shards, a.prompts or first.log.prompts
+    for seed in [*a.seeds, *seeds_run(a)]:
+        for row in a.rows:
+            made = dataclasses.replace(settings[row.name], name=f"{row.name}-{seed}", runs=str(a.folder), seed=seed)
+            a.trials.append(Trial(row, seed, a.folder / made.name, made))
+    for score in a.scores:
+        try:
+            fill(score, a.trials[0])
+        except UserError as error:
+            problems.append(str(error))
+    _refuse(path, problems)
+    return a
+
+
+def _refuse(path: Path, problems: list[str]) -> None:
+    if problems:
+        raise UserError(f"{path}: " + "; ".join(problems))
+
+
+def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(
             f"ablation {path}: no such file; {closest(str(path), map(str, Path('configs').glob('*.yaml')))}"
@@ -113,7 +69,14 @@ def load(path: str | Path, overrides: Sequence[str] = (), seeds: Sequence[int] =
         raise UserError(f"ablation {path}: {' '.join(str(error).split())}") from None
     if not isinstance(given, dict) or not isinstance(given.get("rows"), dict) or not given["rows"]:
         raise UserError(f"ablation {path}: needs rows, a mapping from a row's name to its overrides")
-    problems = [f"{key}: no such setting; {closest(str(key), FIELDS)}" for key in given if key not in FIELDS]
+    return given
+
+
+def _outline(
+    path: Path, given: dict[str, Any], overrides: Sequence[str], seeds: Sequence[int], problems: list[str]
+) -> Ablation:
+    """The ablation as its YAML has it, without trials: rows are not yet configurations."""
+    problems += [f"{key}: no such setting; {closest(str(key), FIELDS)}" for key in given if key not in FIELDS]
     base, common = str(given.get("config", "")), _strings(given.get("overrides"), "overrides", problems)
     rows = [_row(name, value, base, common, tuple(overrides), problems) for name, value in given["rows"].items()]
     scores = [_score(name, value, problems) for name, value in (given.get("scores") or {}).items()]
@@ -130,27 +93,19 @@ def load(path: str | Path, overrides: Sequence[str] = (), seeds: Sequence[int] =
     if not NAME.fullmatch(name):
         problems.append(f"name={name}: letters, digits and . _ + - only: it names a folder")
     prompts = _strings(given.get("prompts"), "prompts", problems)
-    a = Ablation(
+    return Ablation(
         name, path, rows, list(dict.fromkeys(chosen)), scores, list(prompts),
         numbers["pictures"], str(given.get("reference") or ""), numbers["processes"],
     )  # fmt: skip
-    settings = {row.name: found for row in rows if (found := _check(row, a.processes, problems))}
-    if problems:
-        raise UserError(f"{path}: " + "; ".join(problems))
-    first = settings[rows[0].name]
-    a.reference, a.prompts = a.reference or first.data.shards, a.prompts or first.log.prompts
-    for seed in [*a.seeds, *seeds_run(a)]:
-        for row in rows:
-            made = dataclasses.replace(settings[row.name], name=f"{row.name}-{seed}", runs=str(a.folder), seed=seed)
-            a.trials.append(Trial(row, seed, a.folder / made.name, made))
-    for score in scores:
-        try:
-            fill(score, a.trials[0])
-        except UserError as error:
-            problems.append(str(error))
-    if problems:
-        raise UserError(f"{path}: " + "; ".join(problems))
-    return a
+
+
+def _among(names: Collection[str], a: Ablation, option: str) -> set[str]:
+    """The names, each of which must be a row's."""
+    known = [row.name for row in a.rows]
+    for name in names:
+        if name not in known:
+            raise UserError(f"{option} {name}: no such row; {closest(name, known)}")
+    return set(names)
 
 
 class _OnceOnly(yaml.SafeLoader):
@@ -220,10 +175,10 @@ def _check(row: Row, devices: int, problems: list[str]) -> Config | None:
                 raise UserError(f"{item}: the ablation sets {item.split('=')[0]} itself; leave it out")
         if not row.config:
             raise UserError("no config; name a YAML for all rows (config: configs/x.yaml) or for this one")
-        settings = config.load(row.config, row.overrides, devices)
-        for table in (losses.GENERATOR, losses.DISCRIMINATOR):
-            losses.choose(table, settings.loss)
-        backbone(settings.model.name)
+        settings = config.load(row.config, row.overrides)
+        from t2i import build  # here, so that mistakes in names and options need not wait for torch
+
+        build.objectives(settings)
         if settings.train.minutes:
             raise UserError(
                 f"train.minutes={settings.train.minutes:g}: rows are compared at equal kimg; set train.kimg and "
@@ -233,71 +188,3 @@ def _check(row: Row, devices: int, problems: list[str]) -> Config | None:
         problems.append(f"row {row.name}: {error}")
         return None
     return settings
-
-
-# ---- the commands of a trial
-
-
-def steps(a: Ablation, trial: Trial) -> list[Step]:
-    """All commands of a trial, in order."""
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--num_machines", "1"]
-    launch += ["--num_processes", str(a.processes), "--mixed_precision", "no", "--dynamo_backend", "no"]
-    if a.processes > 1:
-        launch += ["--multi_gpu", "--main_process_port", "0"]
-    ours = [f"name={trial.name}", f"runs={a.folder}", f"seed={trial.seed}"]
-    train = [*launch, str(ROOT / "t2i" / "train.py"), trial.row.config, *trial.row.overrides, *ours]
-    every = [Step(TRAIN, train), *(Step(s.name, fill(s, trial)) for s in a.scores)]
-    if a.pictures and a.prompts:
-        draw = [sys.executable, str(ROOT / "scripts" / "generate.py"), "--checkpoint", str(trial.folder)]
-        draw += [word for prompt in a.prompts for word in ("--prompt", prompt)]
-        draw += ["--count", str(a.pictures), "--singles", str(trial.folder / PICTURES)]
-        every.append(Step(PICTURES, [*draw, "--out", str(trial.folder / f"{PICTURES}.png")]))
-    return every
-
-
-def fill(score: Score, trial: Trial) -> list[str]:
-    """The words of a score's command: {run} is the run's folder, {json} the file to write, {data.shards} a setting."""
-    settings = flat(dataclasses.asdict(trial.settings), ".")
-    known = settings | {"run": trial.folder, "json": score_file(trial, score.name), "row": trial.row.name}
-
-    def value(match: re.Match) -> str:
-        if match[1] not in known:
-            raise UserError(f"score {score.name}: {match[0]}: {_near(match[1], known)}")
-        return str(known[match[1]])
-
-    try:
-        words = [re.sub(r"\{([\w.]+)\}", value, word) for word in shlex.split(score.command)]
-    except ValueError as error:
-        raise UserError(f"score {score.name}: {error}") from None
-    if "{json}" not in score.command:
-        raise UserError(f"score {score.name}: the command must write its figures to {{json}}")
-    if words[0] in ("python", "python3"):
-        words[0] = sys.executable
-    if shutil.which(words[0]) is None:
-        raise UserError(f"score {score.name}: no program {words[0]}")
-    if words[0] == sys.executable and words[1].endswith(".py") and not Path(words[1]).is_file():
-        raise UserError(f"score {score.name}: no file {words[1]}")
-    return words
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    """As `closest`, for a list too long to print."""
-    said = closest(name, known)
-    return (
-        f"no such placeholder; {{run}}, {{json}}, {{row}} or a setting{said[said.rfind(';') :] if ';' in said else ''}"
-    )
-
-
-def score_file(trial: Trial, name: str) -> Path:
-    return trial.folder / "scores" / f"{name}.json"
-
-
-def flat(values: dict[str, Any], separator: str) -> dict[str, Any]:
-    """{a: {b: 1}} → {"a/b": 1}."""
-    out: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            out |= {f"{key}{separator}{k}": v for k, v in flat(value, separator).items()}
-        else:
-            out[str(key)] = value
-    return out

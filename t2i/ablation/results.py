@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from t2i import config
-from t2i.ablation.plan import PICTURES, Ablation, Score, Step, Trial, flat, score_file, steps
+from t2i.ablation.commands import steps
+from t2i.ablation.trials import PICTURES, Ablation, Score, Step, Trial, flat, score_file
 from t2i.config import Config
 from t2i.errors import UserError, closest
 from t2i.model import DESCRIPTION, newest_checkpoint
@@ -65,9 +66,14 @@ def note(trial: Trial, step: Step, seconds: float, error: list[str]) -> None:
         }
     }  # fmt: skip
     trial.folder.mkdir(parents=True, exist_ok=True)
-    partial = trial.folder / "ablation.json.partial"
-    partial.write_text(json.dumps(known, indent=2) + "\n")
-    os.replace(partial, trial.folder / "ablation.json")
+    write_whole(trial.folder / "ablation.json", json.dumps(known, indent=2) + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Whoever reads the file meanwhile sees the old or the new one."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
 
 
 def missing(a: Ablation, trial: Trial) -> list[Step]:

@@ -1,24 +1,33 @@
-"""Frozen networks by name."""
+"""Frozen networks by name: a file here has `load(settings, device, layout)`, which gives a Frozen with `features`.
 
-import types
+Adding one is adding a file; losses then ask for it by the file's name. text.py reads captions in place of pictures.
+"""
+
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+import torch
 
-def load(name: str, settings: Any, device: Any, layout: Any) -> Any:
-    from torch.nn import functional as F
+from t2i.encoders.frozen import Frozen
+from t2i.errors import UserError, closest
 
-    from t2i.encoders.clip import load_clip
-    from t2i.encoders.vgg import load_vgg
 
-    if name == "clip":
-        clip = load_clip(settings.clip, device)
-        clip.features = lambda image, rng=None: clip.image_features(image, rng, settings.cut_size) if rng else clip.image_features(image)
-        return clip
-    vgg = load_vgg(settings.vgg, settings.vgg_preprocessing, device, layout)
-    def features(image, rng=None):
-        s = settings.vgg_size
-        if s and image.shape[-1] > s:
-            image = F.interpolate(image, (s, s), mode="bilinear", antialias=True)
-        return vgg(image)
-    vgg.features = features
-    return vgg
+def known() -> list[str]:
+    return sorted(p.stem for p in Path(__file__).parent.glob("[a-z]*.py") if p.stem != "frozen")
+
+
+def load(
+    name: str,
+    settings: Any,
+    device: torch.device | str = "cpu",
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Frozen:
+    """The named network, on the device.
+
+    settings: config.Encoders, where each finds what it needs. layout: of its convolutions' weights.
+    UserError with one line for an unknown name, and where its weights are missing.
+    """
+    if name not in known():
+        raise UserError(f"encoder {name!r}: no such frozen network; {closest(name, known())}")
+    return import_module(f"{__name__}.{name}").load(settings, device, layout)

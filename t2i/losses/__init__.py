@@ -1,7 +1,7 @@
 """All losses, and a run's choice of them.
 
-To add one, write a file here with a function from Views to a scalar, its options as keyword arguments, and name it in the
-file's table LOSSES with what it needs; give it a weight in a configuration.
+To add one, write a file here with a function from Views to a scalar, its options as keyword arguments, and name it in
+the file's table LOSSES with what it needs; give it a weight in a configuration.
 """
 
 import inspect

@@ -1,5 +1,5 @@
-"""What keeps latents apart, and the path between them even. Lazy: the configuration's `every` runs them on some steps and
-multiplies the weight."""
+"""What keeps latents apart, and the path between them even. Lazy: the configuration's `every` runs them on some steps
+and multiplies the weight."""
 
 import math
 

@@ -37,8 +37,8 @@ MAGNITUDE_HALF_LIFE = 20_000  # pictures, of the running mean of each layer's in
 class Options:
     """Of `generator` in a configuration.
 
-    Training R collapses early without a blur over what D sees (2106.12423, appendix D.1): train.d_blur=[[0, 10], [K, 0]]
-    with K = 200 · batch / 32.
+    Training R collapses early without a blur over what D sees (2106.12423, appendix D.1):
+    train.d_blur=[[0, 10], [K, 0]] with K = 200 · batch / 32.
     """
 
     GROWS: ClassVar[bool] = False

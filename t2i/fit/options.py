@@ -1,0 +1,73 @@
+"""What may be chosen of a fitted network, and its checks. Without torch: a mistake is told before that is imported."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from t2i.errors import UserError
+
+
+@dataclass
+class ClipOptions:
+    """A small CLIP. UserError where a value is wrong, named as the command's option."""
+
+    steps: int = 2000
+    batch: int = 128  # pictures a step; each is told from all others
+    lr: float = 1e-3  # the highest
+    seed: int = 0
+    arch: str = "vit"  # the image tower: vit or resnet
+    resolution: int = 64  # side of the pictures it sees
+    width: int | None = None  # channels of the image tower; None: 96, of a resnet's first stage 16
+    layers: int | None = None  # its blocks; None: 3, of each of a resnet's four stages 1
+    patch: int = 8  # side of a vit's patches
+    text: str | None = None  # hf:NAME_OR_FOLDER of a pretrained text tower; None: a small one is trained
+    text_width: int = 128  # channels of the text tower
+    text_layers: int = 2  # its blocks
+    embed_dim: int = 128  # length of the common vectors
+    context: int = 32  # tokens read of a caption, start and end among them
+    min_count: int = 1  # rarer tokens are taken for unknown
+    word_drop: float = 0.05  # share of the words hidden while learning
+    min_crop: float = 0.8  # smallest side of a random crop, a share
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_crop <= 1:
+            raise UserError(f"--min-crop {self.min_crop}: a share above 0, at most 1")
+        self.model()
+
+    def model(self, vocab_size: int = 0) -> dict[str, Any]:
+        """The model in open_clip's own terms. vocab_size: of a text tower that is trained from the start."""
+        vision: dict[str, Any] = {"image_size": self.resolution}
+        if self.arch == "vit":
+            width = self.width or 96
+            vision |= {"patch_size": self.patch, "width": width, "layers": self.layers or 3}
+            vision["head_width"] = min(32, width)
+            if self.resolution % self.patch:
+                raise UserError(f"--patch {self.patch}: must divide --resolution {self.resolution}")
+        else:
+            width = self.width or 16
+            vision |= {"width": width, "layers": [self.layers or 1] * 4, "head_width": 64}
+            if self.resolution % 32:
+                raise UserError(f"--resolution {self.resolution}: must be a multiple of 32 for a resnet")
+        if width % 2 or (self.arch == "vit" and width % vision["head_width"]):
+            raise UserError(f"--width {width}: must be even, for a vit a multiple of {vision.get('head_width')}")
+        heads = max(1, self.text_width // 32)
+        if self.text_width % heads:
+            raise UserError(f"--text-width {self.text_width}: must be a multiple of {heads} (its heads)")
+        text: dict[str, Any] = {"context_length": self.context}
+        if self.text:
+            where = self.text.removeprefix("hf:")
+            text |= {"hf_model_name": where, "hf_tokenizer_name": where, "hf_proj_type": "linear"}
+        else:
+            text |= {"vocab_size": vocab_size, "width": self.text_width, "heads": heads, "layers": self.text_layers}
+        return {"embed_dim": self.embed_dim, "vision_cfg": vision, "text_cfg": text}
+
+
+@dataclass
+class VggOptions:
+    """A small VGG."""
+
+    steps: int = 1500
+    batch: int = 64  # pictures a step
+    lr: float = 2e-3  # the highest
+    widths: list[int] = field(default_factory=lambda: [8, 16, 32, 64])  # channels of each block of two convolutions
+    words: int = 200  # so many of the most frequent words are told
+    seed: int = 0
