@@ -40,7 +40,7 @@ def script():
 
 
 def settings_of(encoder: Path, *more: str) -> config.Config:
-    sizes = ["generator.channel_base=128", "generator.channel_max=16", "generator.latent_dim=12", "generator.style_dim=16"]
+    sizes = [f"generator.{o}" for o in ("channel_base=128", "channel_max=16", "latent_dim=12", "style_dim=16")]
     return config.load(None, [f"encoders.text={encoder}", "model.resolution=16", *sizes, *more])
 
 
@@ -191,8 +191,8 @@ def test_weights_that_are_no_numbers_are_not_written(encoder, tmp_path):
     state = weights(encoder)
     name = next(iter(state))
     for value, dtype in ((float("nan"), None), (1e6, torch.float16)):
+        spoilt = state | {name: torch.full_like(state[name], value)}
         with pytest.raises(UserError, match=f"{name} is not finite"):
-            spoilt = state | {name: torch.full_like(state[name], value)}
             save_model(tmp_path, spoilt, settings_of(encoder), 10, 1, dtype=dtype)
         assert not list(tmp_path.iterdir())
 
