@@ -4,10 +4,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from t2i import arguments as options
+from t2i import arguments
 from t2i.benchmark import startup
 from t2i.benchmark.table import table
 from t2i.errors import UserError
@@ -51,6 +52,8 @@ def test_help_imports_no_torch(script):
         ("ablate.py nowhere.yaml", "nowhere.yaml"),
         ("train_clip.py --shards a --val b --out c --steps 0", "--steps 0: must be 1 or more"),
         ("train_clip.py --shards a --val b --out c --patch 7", "--patch 7: must divide"),
+        ("train_clip.py --shards a --val b --out c --arch vt", "--arch vt: known: resnet, vit; did you mean 'vit'?"),
+        ("train_clip.py --shards a --val b --out c --stepz 3", "--stepz"),
         ("train_vgg.py --shards a --out b.safetensors --widths 8,x", "--widths 8,x"),
         ("train_vgg.py --shards a --out b.safetensors --widths 8,0", "--widths 8,0: must be 1 or more"),
         ("benchmark.py --precision fp32,fp64", "--precision fp64"),
@@ -105,13 +108,13 @@ def test_table():
     ]
 
 
-def test_options():
-    parser = options.parser("x\n  y")
-    parser.add_argument("--some-count", type=int)
-    options.at_least(parser.parse_args([]), some_count=1)
+def test_values_are_checked():
+    arguments.at_least(SimpleNamespace(some_count=None), some_count=1)
     with pytest.raises(UserError, match="--some-count 0: must be 1 or more"):
-        options.at_least(parser.parse_args(["--some-count", "0"]), some_count=1)
-    assert options.whole_numbers("0,12", "--seeds") == [0, 12]
-    assert options.words("a,b", "--kind", ["a", "b", "c"]) == ["a", "b"]
+        arguments.at_least(SimpleNamespace(some_count=0), some_count=1)
+    with pytest.raises(UserError, match="--some-count 3,0: must be 1 or more"):
+        arguments.at_least(SimpleNamespace(some_count=[3, 0]), some_count=1)
+    assert arguments.whole_numbers("0,12", "--seeds") == [0, 12]
+    assert arguments.words("a,b", "--kind", ["a", "b", "c"]) == ["a", "b"]
     with pytest.raises(UserError, match="--kind d: known: a, b, c"):
-        options.words("a,d", "--kind", ["a", "b", "c"])
+        arguments.words("a,d", "--kind", ["a", "b", "c"])
