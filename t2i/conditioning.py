@@ -1,21 +1,17 @@
 """A batch → the Text that the networks train on: of its captions or, without captions, of its pictures themselves."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from t2i import schedule
 from t2i.errors import UserError
 from t2i.interfaces import Batch, Text
 from t2i.rng import Rng
-
-if TYPE_CHECKING:
-    from t2i.data.loader import Loader
-    from t2i.step import Run
+from t2i.run import Run
 
 
 def condition(run: Run, batch: Batch, rng: Rng, second: bool = False) -> Text:
@@ -37,8 +33,8 @@ def condition(run: Run, batch: Batch, rng: Rng, second: bool = False) -> Text:
     sentence = text.sentence
     if run.perturb is not None:
         sentence = run.perturb(sentence, rng.randn(*sentence.shape))
-    if settings.noise > 0:
-        sentence = with_noise(sentence, rng.randn(*sentence.shape), settings.noise)
+    if (share := schedule.at(settings.noise, run.kimg)) > 0:
+        sentence = with_noise(sentence, rng.randn(*sentence.shape), share)
     return Text(sentence, text.words, text.mask)
 
 
@@ -47,9 +43,8 @@ def image_features(run: Run, batch: Batch) -> Tensor:
     stored = batch.extra.get("clip_image")
     if stored is not None:
         return F.normalize(stored.float(), dim=1)
-    assert run.clip is not None
     with torch.no_grad():
-        return run.clip.image_features(batch.image)
+        return run.encoders["clip"].features(batch.image)
 
 
 def with_noise(sentence: Tensor, noise: Tensor, share: float) -> Tensor:
@@ -90,11 +85,10 @@ def _wordless(sentence: Tensor) -> Text:
 
 def reads_words(run: Run) -> bool:
     """Whether a network or a loss looks at Text.words and not at the sentence alone."""
-    compared = any(term.name == "word_region" for term in [*run.d_losses, *run.g_losses])
-    return compared or bool(run.config.model.attention.words)
+    return any(t.loss.regions for t in run.terms()) or bool(getattr(run.config.generator, "word_attention", None))
 
 
-def check(run: Run, loader: Loader) -> None:
+def check(run: Run, loader: Any) -> None:
     """Leaves those stored features in the loader's batches that are of the run's own encoders: clip_image of
     encoders.clip, clip_text of encoders.text. Words are not stored: a run that reads them computes its captions.
 
@@ -118,8 +112,9 @@ def check(run: Run, loader: Loader) -> None:
             f"{shards}: they hold features, but the manifests do not name one encoder for all of them ({named}); make "
             "them again with one make_shards --clip, or set encoders.stored=false to compute the features"
         )
+    clip = run.encoders.get("clip")
     text = known == {run.text_encoder.model.fingerprint}
-    image = run.clip is not None and known == {run.clip.text.model.fingerprint}
+    image = clip is not None and known == {clip.text.model.fingerprint}
     if not text and not image:
         raise UserError(
             f"{shards}: they hold features of another CLIP (fingerprint {known.pop()}) than encoders.text="

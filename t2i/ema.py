@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from t2i.encoders.frozen import own_buffers, own_parameters
+
 
 def decay(batch: int, images: float, half_life_kimg: float, ramp: float | None) -> float:
     """β of one step: half the weight is newer than `half_life_kimg` thousand pictures (StyleGAN2-ADA).
@@ -17,7 +19,7 @@ def decay(batch: int, images: float, half_life_kimg: float, ramp: float | None) 
 
 @torch.no_grad()
 def update(average: nn.Module, model: nn.Module, beta: float) -> None:
-    """average ← lerp(model, average, β) for parameters; buffers are copied."""
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - beta)
-    for a, b in zip(average.buffers(), model.buffers(), strict=True):
+    """average ← lerp(model, average, β) for parameters; buffers are copied. Frozen networks inside serve both."""
+    torch._foreach_lerp_([*own_parameters(average)], [*own_parameters(model)], 1 - beta)
+    for a, b in zip(own_buffers(average), own_buffers(model), strict=True):
         a.copy_(b)

@@ -1,6 +1,9 @@
 """The user's mistakes: one clear line instead of a traceback."""
 
+import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
@@ -16,11 +19,28 @@ def closest(name: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(known)}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
+def wrong(ok: bool, name: str, value: object, remedy: str) -> list[str]:
+    """['name=value: remedy'], or nothing where all is well: what checks of settings are made of."""
+    return [] if ok else [f"{name}={value}: {remedy}"]
+
+
+def not_one_of(name: str, value: str, *known: str) -> list[str]:
+    """`wrong` for a setting that must be one of some words."""
+    return wrong(value in known, name, value, closest(value, known))
+
+
 def run_command(main: Callable[[], None]) -> None:
-    """Runs a script's main: a UserError becomes one line on stderr and exit status 2, Ctrl-C one word and 130."""
+    """Runs a script's main: a UserError becomes one line on stderr and exit status 2, Ctrl-C one word and 130.
+
+    Of several processes the first speaks. Another does when it still lives a little later, so when the first had
+    nothing to say: whoever launched them ends all as soon as one has ended.
+    """
     try:
         main()
     except UserError as error:
+        if int(os.environ.get("RANK", 0)) > 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(5)
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

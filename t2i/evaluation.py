@@ -7,25 +7,24 @@ with evaluation, or resumed in the middle of it, trains as one without.
 import json
 import logging
 import math
-import re
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from t2i import metrics
 from t2i.config import Eval
 from t2i.errors import UserError, closest
-from t2i.metrics.networks import Files
+from t2i.metrics import networks
+from t2i.metrics.compare import better
+from t2i.metrics.metric import of_reference
+from t2i.metrics.networks import Settings
 from t2i.metrics.sources import Caption, Generated, Reference, overlap
-from t2i.metrics.suite import Suite, choose, noting, trained_with
-from t2i.metrics.table import METRICS, known, main_scores, owner
+from t2i.metrics.suite import Suite, choose, noting
 from t2i.model import Model, save_model
-from t2i.step import Run
+from t2i.run import Run
 
 SCORE = "score.json"
 
@@ -47,8 +46,7 @@ class Evaluation:
         start = time.monotonic()
         with isolated(run.device):
             scores = self.suite.score(generated(run, self.captions, self.folder)).scores
-        # How well the encoder reads real pictures never changes.
-        scores = {k: v for k, v in scores.items() if not k.startswith(("real_", "encoder_"))}
+        scores = {k: v for k, v in scores.items() if not of_reference(k)}  # they never change
         if scores:
             self.keep(run, scores)
         return {f"eval/{name}": value for name, value in scores.items()}, time.monotonic() - start
@@ -58,7 +56,7 @@ class Evaluation:
         target, spare = self.folder / "best", self.folder / ".best-before"
         if spare.is_dir() and not target.is_dir():  # killed between the two renames below
             spare.rename(target)
-        value, lower = scores[self.best], METRICS[str(owner(self.best))].lower
+        value, lower = scores[self.best], better(self.best) == "lower"
         before = _read(target / SCORE, self.best)
         if not math.isfinite(value) or (before is not None and (value >= before if lower else value <= before)):
             return
@@ -66,7 +64,7 @@ class Evaluation:
         for left in (partial, spare):
             shutil.rmtree(left, ignore_errors=True)
         try:
-            save_model(partial, run.G_ema.state_dict(), run.config, run.text_encoder.dim, run.images / 1000)
+            save_model(partial, run.G_ema.state_dict(), run.settings, run.text_encoder.dim, run.kimg, run.stage)
             text = json.dumps({"best": self.best, "step": run.step, "scores": scores}, indent=2)
             (partial / SCORE).write_text(text + "\n", encoding="utf-8")
             if target.is_dir():
@@ -93,25 +91,23 @@ def prepare(run: Run, folder: Path) -> Evaluation | None:
     e = run.config.eval
     if e.every <= 0:
         return None
-    given: dict[str, Any] = {f.name: getattr(e, f.name) or None for f in fields(Files)}
-    files = Files(**given)
-    with isolated(run.device), named_as_settings():
-        names = known(e.metrics) if e.metrics else None
-        reference = Reference(e.reference, e.seed, run.config.data.cache)
+    metrics.check(e.metrics)
+    networks.check(e.networks, spell)
+    with isolated(run.device):
+        reference = Reference(e.reference, e.seed, run.config.data.cache, spell=spell)
+        settings = Settings(e.networks, reference.scenes, e.seed, spell)
         if e.samples > reference.count:
             raise UserError(f"eval.samples={e.samples}: {e.reference} has {reference.count} pictures; at most so many")
         captions = reference.captions(e.samples)
         source = generated(run, captions, folder)
-        chosen, _ = choose(names, files, reference, source)
-        scores = [s for name in chosen for s in main_scores(name)]
+        chosen, _ = choose(e.metrics or None, settings, reference, source)
+        scores = [score for metric in chosen for score in metric.scores]
         best = e.best or scores[0]
         if best not in scores:
             raise UserError(f"eval.best={best}: not a score of eval.metrics; {closest(best, scores)}")
-        suite = Suite(
-            chosen, files, reference, pairs=min(500, e.samples), resamples=0, seed=e.seed, device=run.device,
-        )  # fmt: skip
+        suite = Suite(chosen, settings, reference, pairs=min(500, e.samples), resamples=0, device=run.device)
         if run.rank == 0:
-            notes = trained_with(source, suite) + suite.notes
+            notes = suite.trained_with(source) + suite.notes
             with noting(notes):
                 overlap(run.config.data.shards, reference, run.config.data.cache)
             for line in notes:
@@ -121,7 +117,7 @@ def prepare(run: Run, folder: Path) -> Evaluation | None:
 
 def generated(run: Run, captions: list[Caption], folder: Path) -> Generated:
     """The averaged generator's pictures."""
-    model = Model(run.G_ema, run.text_encoder, run.config, run.images / 1000, folder, run.device)
+    model = Model(run.G_ema, run.text_encoder, run.settings, run.kimg, folder, run.device, run.stage)
     return Generated(model, captions, run.config.eval.seed)
 
 
@@ -130,12 +126,7 @@ def isolated(device: torch.device):
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
-@contextmanager
-def named_as_settings() -> Iterator[None]:
-    """Errors that name options of score.py name the settings instead: --lpips-alex, eval.lpips_alex."""
-    try:
-        yield
-    except UserError as error:
-        settings = {f"--{f.name.replace('_', '-')}": f"eval.{f.name}" for f in fields(Eval)}
-        text = re.sub(r"--[a-z-]+", lambda option: settings.get(option[0], option[0]), str(error))
-        raise UserError(text) from None
+def spell(setting: str) -> str:
+    """How a run's configuration spells what score.py takes as an option: eval.reference, eval.networks.lpips_alex."""
+    own = setting in {f.name for f in fields(Eval)}
+    return f"eval.{setting}" if own else f"eval.networks.{setting}"

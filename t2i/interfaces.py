@@ -1,6 +1,7 @@
 """What the parts hand each other. Legend for shapes: B batch, L words, C channels, H height, W width."""
 
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ class Text:
     def __len__(self) -> int:
         return len(self.sentence)
 
-    def __getitem__(self, rows) -> "Text":
+    def __getitem__(self, rows: Any) -> "Text":
         return Text(self.sentence[rows], self.words[rows], self.mask[rows])
 
     def detach(self) -> "Text":
@@ -46,14 +47,42 @@ class Batch:
         return replace(self, image=self.image.to(device), image_id=self.image_id.to(device), extra=extra)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Where growth stands: a pure function of the configuration and the pictures seen."""
+
+    resolution: int  # of the pictures that G gives and D takes
+    alpha: float = 1.0  # weight of the layers that are newest, from 0 to 1; the rest is of the stage before
+
+
+@dataclass
+class Latent:
+    """What a generator turns into pictures, one a row."""
+
+    z: Tensor  # [B, latent_dim], N(0, 1)
+    extra: dict[str, Tensor] = field(default_factory=dict)  # [B, ...] each: a partner of style mixing, camera poses
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def __getitem__(self, rows: Any) -> "Latent":
+        return Latent(self.z[rows], {name: value[rows] for name, value in self.extra.items()})
+
+
+@dataclass
+class Generated:
+    """What a generator drew."""
+
+    image: Tensor  # [B, 3, H, W] nominally in [-1, 1], not clamped
+    extra: dict[str, Tensor] = field(default_factory=dict)  # [B, ...] each: depth, pose, another view
+
+
 @dataclass
 class Judgement:
     """What a discriminator says of pictures and captions."""
 
-    logit: Tensor  # [B] above 0: real
+    logit: Tensor  # [B], or [B, K] of K heads; above 0: real
     embedding: Tensor  # [B, C] in the space of Text.sentence, not normalised
-    regions: Tensor | None = None  # [B, C, h, w], for losses between words and regions; None where nobody asked
-    words: Tensor | None = None  # [B, L, C] the caption's words in the space of the regions
-    score: Tensor | None = (
-        None  # [B, K] from before the caption entered: D.logit(score, embedding, text) judges another
-    )
+    # What only some discriminators or losses know. Where losses compare words with regions: "regions" [B, C, h, w], and
+    # "words" [B, L, C], the caption's words in their space.
+    extra: dict[str, Tensor] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from t2i.pictures import picture_grid
 from t2i.rng import SampleRng
-from t2i.step import Run
+from t2i.run import Run
 
 with warnings.catch_warnings():  # tensorboard's protobuf code warns of itself on import
     warnings.simplefilter("ignore")
@@ -59,6 +59,8 @@ class Log:
         seconds = time.monotonic() - self.clock
         images = run.images - self.clock_images
         values = {name: float(value / self.counts[name]) for name, value in self.sums.items()}
+        for name, network in (("G", run.G), ("D", run.D)):
+            values |= {f"{name}/{k}": float(v) for k, v in network.watch().items()}
         values |= {
             "ada_p": run.ada_p,
             "images_per_second": images / seconds,
@@ -92,7 +94,7 @@ class Log:
         columns = []
         for column in range(self.config.log.grid):
             noise = SampleRng([run.config.seed + column] * rows, run.device)
-            columns.append(run.G_ema(noise.randn(rows, run.G.latent_dim), text, noise="const").float().cpu())
+            columns.append(run.G_ema(run.G_ema.latent(rows, noise), text, run.stage, noise="const").image.float().cpu())
         images = torch.stack(columns, dim=1).flatten(0, 1).clamp(-1, 1)  # [rows·columns, 3, H, W]
         path = self.folder / "snapshots" / f"{int(run.images):010d}.png"
         path.parent.mkdir(exist_ok=True)
@@ -114,12 +116,12 @@ def describe(run: Run, pictures: int, folder: Path) -> str:
     """The line that a training begins with."""
 
     def millions(network: torch.nn.Module) -> str:
-        return f"{sum(p.numel() for p in network.parameters()) / 1e6:.2f} M"
+        return f"{sum(p.numel() for p in network.parameters() if p.requires_grad) / 1e6:.2f} M"
 
     where = f"from {run.images / 1000:g} kimg on" if run.step else "from the start"
     return (
         f"{folder} {where}: {pictures} pictures, G {millions(run.G)}, D {millions(run.D)} parameters, "
-        f"{run.world} process(es) on {run.device}, process {os.getpid()}"
+        f"{run.world} process(es) on {run.device} in {run.precision}, process {os.getpid()}"
     )
 
 

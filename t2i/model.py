@@ -7,10 +7,10 @@ perhaps discriminator.safetensors, whose logit the search reads. None executes a
 import json
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import safetensors.torch
@@ -20,14 +20,15 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 import t2i
+from t2i import build, stages
 from t2i import config as configuration
-from t2i import nets
 from t2i.config import Config
 from t2i.encoders.text import load_text_encoder
 from t2i.errors import UserError, closest
+from t2i.interfaces import Judgement, Stage, Text
 from t2i.rng import SampleRng
 
-FORMAT = 1  # of model.json; rises when older code could no longer read a new folder
+FORMAT = 2  # of model.json; rises when older code could no longer read a new folder
 WEIGHTS, CRITIC, DESCRIPTION = "generator.safetensors", "discriminator.safetensors", "model.json"
 AGAIN = "copy or make it again"
 RUNS, SHIPPED = Path("runs"), Path(__file__).parent / "assets" / "scenes-stylegan2"
@@ -37,16 +38,17 @@ RUNS, SHIPPED = Path("runs"), Path(__file__).parent / "assets" / "scenes-stylega
 class Model:
     """A trained generator with its text encoder."""
 
-    generator: Any  # t2i.nets.<config.model.name>.Generator
+    generator: Any  # t2i.nets.contract.Generator
     text_encoder: Any  # t2i.encoders.text.TextEncoder
     config: Config
     kimg: float  # thousands of real pictures it was trained on
     path: Path  # the model folder it came from
     device: torch.device
+    stage: Stage | None = None  # where its growth stood; None: finished
 
     @property
     def resolution(self) -> int:
-        return self.config.model.resolution
+        return self.stage.resolution if self.stage else self.config.model.resolution
 
     def __call__(
         self,
@@ -112,9 +114,10 @@ class Model:
             if captions != read:
                 read, text = captions, self.text_encoder(captions)
             rng = SampleRng([s for _, s in filled], self.device)
-            z = rng.randn(size, self.generator.latent_dim)
+            latent = self.generator.latent(size, rng)
             with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-                images = self.generator(z, text, truncation=truncation, noise=rng if noise == "random" else noise)
+                noisy = rng if noise == "random" else noise
+                images = self.generator(latent, text, self.stage, truncation=truncation, noise=noisy).image
             yield images[: len(part)].float().clamp(-1, 1)
 
 
@@ -127,10 +130,13 @@ def save_model(
     config: Config,
     text_dim: int,
     kimg: float,
-    dtype: torch.dtype | None = None,
+    stage: Stage | None = None,
     discriminator_state: Mapping[str, Tensor] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Writes a model folder. dtype=torch.float16 halves it, for shipping; None keeps each tensor's own type.
+
+    stage: where its growth stands, which is how it will draw; None: finished.
 
     model.json is written last, so a folder that has it is complete. A full disk raises OSError.
     """
@@ -146,6 +152,7 @@ def save_model(
         "version": t2i.__version__,
         "kimg": kimg,
         "text_dim": text_dim,
+        "stage": asdict(stage or Stage(config.model.resolution)),
         "config": asdict(config),
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
@@ -174,9 +181,8 @@ def load_model(path: str | Path | None = None, device: str | torch.device = "cpu
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         raise UserError(f"device {device}: {_line(error)}; use cpu") from None
     folder = find_model(path)
-    config, text_dim, kimg = _read_description(folder / DESCRIPTION)
+    config, text_dim, kimg, stage = _read_description(folder / DESCRIPTION)
     try:
-        both = backbone(config.model.name)
         text_encoder = load_text_encoder(config.encoders.text, device)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from None
@@ -185,21 +191,21 @@ def load_model(path: str | Path | None = None, device: str | torch.device = "cpu
             f"{folder}: trained with a text encoder of width {text_dim}, but encoders.text={config.encoders.text} "
             f"has {text_encoder.dim}; put the encoder it was trained with there"
         )
-    generator = both.Generator(config.model, text_dim, text_encoder.word_dim)
+    generator = build.generator(config, text_encoder.dim, text_encoder.word_dim)
     _load_weights(generator, folder / WEIGHTS)
     generator = generator.eval().requires_grad_(False).to(device)
-    return Model(generator, text_encoder, config, kimg, folder, device)
+    return Model(generator, text_encoder, config, kimg, folder, device, stage)
 
 
-def load_discriminator(model: Model) -> Any:
-    """The discriminator that a model was trained against, for pictures one by one; None where its folder has none."""
+def load_discriminator(model: Model) -> Callable[[Tensor, Text], Judgement] | None:
+    """The discriminator that a model was trained against, for pictures one by one: what one is worth does not depend
+    on which others are judged beside it. None where the model's folder has none."""
     if not (model.path / CRITIC).is_file():
         return None
-    # A group of one: what a picture is worth must not depend on which others are judged beside it.
-    settings = replace(model.config.model, mbstd_group=1)
-    critic = backbone(settings.name).Discriminator(settings, model.text_encoder.dim)
+    critic = build.discriminator(model.config, model.text_encoder.dim, model.text_encoder.word_dim)
     _load_weights(critic, model.path / CRITIC)
-    return critic.eval().requires_grad_(False).to(model.device)
+    critic.judge_alone()
+    return partial(critic.eval().requires_grad_(False).to(model.device), stage=model.stage)
 
 
 def _load_weights(network: torch.nn.Module, file: Path) -> None:
@@ -235,14 +241,19 @@ def find_model(path: str | Path | None = None) -> Path:
     raise UserError(f"checkpoint {path}: not found; {closest(str(path), known) if known else 'there are no runs yet'}")
 
 
-def newest_checkpoint(run: Path) -> Path | None:
-    """The newest complete checkpoint of a run's folder; the trainer writes one under another name until it is."""
+def checkpoints(run: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first; training writes one under another name until it is complete."""
     steps = [p for p in run.glob("checkpoints/*") if p.name.isdecimal() and (p / DESCRIPTION).is_file()]
-    return max(steps, key=lambda p: int(p.name), default=None)
+    return sorted(steps, key=lambda p: int(p.name))
 
 
-def _read_description(path: Path) -> tuple[Config, int, float]:
-    """model.json → config, text_dim, kimg."""
+def newest_checkpoint(run: Path) -> Path | None:
+    """The newest complete checkpoint of a run's folder."""
+    return next(reversed(checkpoints(run)), None)
+
+
+def _read_description(path: Path) -> tuple[Config, int, float, Stage]:
+    """model.json → config, text_dim, kimg, stage."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -255,7 +266,10 @@ def _read_description(path: Path) -> tuple[Config, int, float]:
         raise UserError(f"{path}: format {values['format']}, {written} which reads format {FORMAT}; {remedy}")
     try:
         config = configuration.from_dict(values["config"])
-        return config, int(values["text_dim"]), float(values["kimg"])
+        stage = Stage(int(values["stage"]["resolution"]), float(values["stage"]["alpha"]))
+        if stage.resolution not in (stages.resolutions(config) or (config.model.resolution,)):
+            raise UserError(f"stage.resolution={stage.resolution}: none of the config's")
+        return config, int(values["text_dim"]), float(values["kimg"]), stage
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: {getattr(error, 'full_key', '') or 'config'}: {reason}; {written}") from None
@@ -263,12 +277,6 @@ def _read_description(path: Path) -> tuple[Config, int, float]:
         raise UserError(f"{path}: {_line(error)}; {written}") from None
     except KeyError as error:
         raise UserError(f"{path}: lacks {error}; {AGAIN}") from None
-
-
-def backbone(name: str) -> SimpleNamespace:
-    """A Generator and the Discriminator it meets."""
-    generator = nets.find("generators", name).Generator
-    return SimpleNamespace(Generator=generator, Discriminator=nets.find("discriminators", "stylegan2").Discriminator)
 
 
 def _line(error: Exception) -> str:

@@ -1,29 +1,26 @@
 """What losses may look at: a batch, its fakes and every feature of either, each computed at most once."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from t2i import schedule
 from t2i.augment import augment
-from t2i.conditioning import condition, image_features
-from t2i.interfaces import Batch, Judgement, Text
+from t2i.conditioning import condition
+from t2i.interfaces import Batch, Generated, Judgement, Latent, Text
 from t2i.nets.layers import ops
 from t2i.parallel import gather, rows
 from t2i.rng import Rng
+from t2i.run import Run
+from t2i.stages import reduced
 
-if TYPE_CHECKING:
-    from t2i.step import Run
-
-Latent = tuple[Tensor, tuple[Tensor, int] | None]  # z [B, latent_dim] and what style mixing mixes in
 TEMPERATURES = (0.01, 1.0)  # a learnt temperature stays within
 
 
@@ -35,30 +32,38 @@ class Views:
         run: Run,
         batch: Batch,
         text: Text,
-        fake: Tensor,
+        latent: Latent,
+        generated: Generated,
         rng: Rng,
-        latent: Latent | None = None,
-        leaves: Collection[str] = (),
+        differentiated: Collection[str] = (),
         real_embedding: Tensor | None = None,
     ):
-        """latent: what the fakes were made of. leaves: the inputs, of "real", "fake" and "sentence", by which a
+        """latent: what the fakes were made of. differentiated: the inputs, of "real", "fake" and "sentence", by which a
         penalty will differentiate. real_embedding [B, C]: d(real) if it is known already."""
-        self.run, self.batch, self.rng, self.latent = run, batch, rng, latent
-        leaf = lambda x, name: x.detach().requires_grad_() if name in leaves else x
-        self.real = leaf(batch.image, "real")  # [B, 3, H, W] in [-1, 1]
-        self.fake = leaf(fake, "fake")
+        self._run, self.batch, self.rng, self.latent, self.generated = run, batch, rng, latent, generated
+        self.G, self.stage, self.kimg = run.G, run.stage, run.kimg
+        self.memory = run.memory  # what losses keep from step to step: tensors by loss and name, saved with the run
+        leaf = lambda x, name: x.detach().requires_grad_() if name in differentiated else x
+        self.real = leaf(reduced(batch.image, self.stage), "real")  # [B, 3, H, W] in [-1, 1]
+        self.fake = leaf(generated.image, "fake")
         self.text = replace(text, sentence=leaf(text.sentence, "sentence"))
+        self._features: dict[tuple[str, str], Any] = {}
         if real_embedding is not None:
             self.__dict__["real_embedding"] = real_embedding
+
+    def options(self, loss: str) -> dict[str, Any]:
+        """What the configuration says of a loss."""
+        return self._run.config.loss.get(loss, {})
 
     # --- the discriminator's
 
     def judge(self, image: Tensor, text: Text) -> Judgement:
         """A pass of the discriminator, behind blur and augmentation."""
-        image = blur(image, blur_sigma(self.run))
-        if self.run.ada_p > 0:
-            image = augment(image, self.run.ada_p, self.rng, self.run.config.ada.ops)
-        return self.run.D(image, text)
+        run = self._run
+        image = blur(image, schedule.at(run.config.train.d_blur, self.kimg))
+        if run.ada_p > 0:
+            image = augment(image, run.ada_p, self.rng, run.config.ada.ops)
+        return run.D(image, text, self.stage)
 
     @cached_property
     def real_judgement(self) -> Judgement:
@@ -77,13 +82,12 @@ class Views:
     def logit_of(self, judgement: Judgement, image: Tensor, text: Text) -> Tensor:
         """[B] the logit of pictures already judged, with other captions: without a second pass, where captions enter
         the discriminator last."""
-        if judgement.score is not None:
-            return self.run.D.logit(judgement.score, judgement.embedding, text)
-        return self.judge(image, text).logit
+        logit = self._run.D.judge_again(judgement, text)
+        return self.judge(image, text).logit if logit is None else logit
 
     def temperature(self, name: str, value: float) -> Tensor | float:
-        """The temperature of a loss: `value`, or what the discriminator has learnt from there, kept within bounds."""
-        learnt = getattr(self.run.D, "temperatures", {})
+        """The temperature of a loss: `value`, or what training has learnt from there, kept within bounds."""
+        learnt = self._run.learnt
         if name not in learnt:
             return value
         with torch.no_grad():  # here and not in the graph, where a value out of bounds would stay there
@@ -95,57 +99,42 @@ class Views:
     @cached_property
     def text2(self) -> Text:
         """The second captions of the pictures."""
-        return condition(self.run, self.batch, self.rng, second=True)
+        return condition(self._run, self.batch, self.rng, second=True)
 
     @cached_property
     def fake2(self) -> Tensor:
         """[B, 3, H, W] fakes of the second captions from the latents of the first."""
-        assert self.latent is not None
-        z, mix = self.latent
-        return self.run.G(z, self.text2, noise=self.rng, mix=mix)
+        return self.G(self.latent, self.text2, self.stage, noise=self.rng).image
 
     # --- frozen networks'
 
-    @cached_property
-    def fake_clip(self) -> Tensor:
-        """[B, C] CLIP image features of random crops of the fakes, unit length."""
-        return self.clip(self.fake)
+    def features(self, network: str, picture: str) -> Any:
+        """What a frozen network (a file of t2i/encoders) sees in "real", "fake" or "fake2" pictures.
 
-    def clip(self, image: Tensor) -> Tensor:
-        assert self.run.clip is not None
-        return self.run.clip.image_features(image, self.rng, self.run.config.encoders.cut_size)
+        Of fakes differentiable, and drawn at random where the network looks at crops; of real ones whole and constant,
+        those of the shards if any.
+        """
+        key = (network, picture)
+        if key not in self._features:
+            self._features[key] = self._look(network, picture)
+        return self._features[key]
 
-    @cached_property
-    def real_clip(self) -> Tensor:
-        """[B, C] CLIP image features of the real pictures, whole, unit length, constant; those of the shards if any."""
-        return image_features(self.run, self.batch)
+    def _look(self, network: str, picture: str) -> Any:
+        encoder = self._run.encoders[network]
+        if picture != "real":
+            return encoder.features(getattr(self, picture), self.rng)
+        if (stored := self.batch.extra.get(f"{network}_image")) is not None:
+            return F.normalize(stored.float(), dim=1)
+        with torch.no_grad():
+            return encoder.features(self.real)
 
     @cached_property
     def clip_text(self) -> Text:
-        """The captions in the space of `fake_clip`."""
-        encoders = self.run.config.encoders
+        """The captions in the space of CLIP's features."""
+        encoders = self._run.config.encoders
         if encoders.text == encoders.clip:
             return self.text
-        assert self.run.clip is not None
-        return self.run.clip.text(self.batch.captions)
-
-    def _vgg(self, image: Tensor) -> dict[str, Tensor]:
-        assert self.run.vgg is not None
-        size = self.run.config.encoders.vgg_size
-        if size and image.shape[-1] > size:
-            image = F.interpolate(image, (size, size), mode="bilinear", antialias=True)
-        return self.run.vgg(image)
-
-    @cached_property
-    def fake_vgg(self) -> dict[str, Tensor]:
-        """Layer → [B, C, h, w] VGG features of the fakes."""
-        return self._vgg(self.fake)
-
-    @cached_property
-    def real_vgg(self) -> dict[str, Tensor]:
-        """The same of the real pictures, constant."""
-        with torch.no_grad():
-            return self._vgg(self.real)
+        return self._run.encoders["clip"].text(self.batch.captions)
 
     # --- which rows show the same, and which do not
 
@@ -193,15 +182,6 @@ class Views:
             gather(x.detach()) for x in (self.text.sentence, self.text.words, self.text.mask.byte())
         )
         return Text(sentence[first], words[first], mask[first].bool()), different.any(1)
-
-
-def blur_sigma(run: Run) -> float:
-    """σ, in pixels, of the blur over all that the discriminator sees; falls to 0 with the pictures seen."""
-    train, model = run.config.train, run.config.model
-    sigma = train.d_blur
-    if sigma is None:
-        sigma = 10.0 if (model.name, model.stylegan3) == ("stylegan3", "r") else 0.0
-    return sigma and sigma * max(1 - run.images / (1000 * train.d_blur_kimg), 0.0)
 
 
 def blur(image: Tensor, sigma: float) -> Tensor:

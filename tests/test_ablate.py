@@ -33,8 +33,8 @@ SCORE = """import json, sys; json.dump({"kimg": 1, "shares": {"both": %s, "none"
 
 
 TINY = [
-    "model.resolution=16", "model.channel_base=128", "model.channel_max=8", "model.latent_dim=8", "model.style_dim=8",
-    "model.mapping_layers=1", "train.batch=4", "train.kimg=0.008", "log.every=1", "log.grid=2", "log.snapshot_kimg=0",
+    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8", "discriminator.channel_max=8", "generator.latent_dim=8", "generator.style_dim=8",
+    "generator.mapping_layers=1", "train.batch=4", "train.kimg=0.008", "log.every=1", "log.grid=2", "log.snapshot_kimg=0",
     "data.workers=0",
 ]  # fmt: skip
 
@@ -90,8 +90,8 @@ def test_rows_and_seeds_become_runs(here):
     assert (base.seed, base.name, base.runs) == (7, "base-7", "runs/x")
     assert (base.train.kimg, base.train.batch, base.log.keep) == (2, 4, 1)
     assert (clip.loss["img_txt_clip"]["weight"], clip.train.batch) == (2, 16)  # a row's own come later
-    assert (third.train.kimg, third.model.noise) == (2, True)
-    assert base.model.noise is False
+    assert (third.train.kimg, third.generator.noise) == (2, True)
+    assert base.generator.noise is False
     assert a.prompts == base.log.prompts
     assert a.reference == base.data.shards
     assert plan.load(write(here), seeds=[4]).trials[0].name == "base-4"
@@ -109,7 +109,7 @@ def test_rows_and_seeds_become_runs(here):
         ({"rows": {"clip": ["loss.img_txt_clip.temprature=1"]}}, ["row clip", "temprature", "'temperature'"]),
         ({"rows": {"b": ["train.kmig=1"]}}, ["row b", "train.kmig", "'kimg'"]),
         ({"rows": {"b": ["train.batch=x"]}}, ["row b", "train.batch"]),
-        ({"rows": {"b": ["model.name=stylegan9"]}}, ["row b", "stylegan2"]),
+        ({"rows": {"b": ["generator.name=stylegan9"]}}, ["row b", "stylegan2"]),
         ({"rows": {"b": ["seed=3"]}}, ["row b", "seed=3", "leave it out"]),
         ({"rows": {"b": ["train.minutes=3"]}}, ["row b", "train.minutes", "equal kimg"]),
         ({"rows": {"b": "loss.r1.weight=0"}}, ["row b", "a list"]),

@@ -20,8 +20,8 @@ SPEC.loader.exec_module(benchmark)
 @pytest.mark.parametrize("kind", ["t", "r"])
 def test_the_published_form_of_stylegan3_is_ours(kind):
     small = [
-        "model.name=stylegan3", "model.resolution=16", "model.channel_base=64", "model.channel_max=6",
-        "model.latent_dim=8", "model.style_dim=8", "model.stylegan3_layers=4", f"model.stylegan3={kind}",
+        "generator.name=stylegan3", "model.resolution=16", "generator.channel_base=64", "discriminator.channel_base=64", "generator.channel_max=6", "discriminator.channel_max=6",
+        "generator.latent_dim=8", "generator.style_dim=8", "generator.layers=4", f"generator.equivariance={kind}",
     ]  # fmt: skip
     settings = config.load(None, small)
     ours, theirs = (stylegan3.measure(published, settings, 2, 1, torch.device("cpu")) for published in (False, True))
@@ -42,7 +42,7 @@ def test_attention_is_compared(monkeypatch, capsys):
 
 
 def test_memory_is_compared():
-    small = ["model.resolution=64", "model.width=0.25", "model.mapping_layers=1"]
+    small = ["model.resolution=64", "model.width=0.25", "generator.mapping_layers=1"]
     sets = [part for setting in small for part in ("--set", setting)]
     command = [sys.executable, str(SCRIPT), "memory", "--batch", "4", "--device", "cpu", *sets]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout

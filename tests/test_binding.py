@@ -1,10 +1,9 @@
-"""Two objects, two colours: what is drawn, what is said, and who has which."""
+"""Two objects, two colours: the judge of who has which."""
 
 import importlib.util
 import json
 import random
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,10 +12,9 @@ import torch
 from torchvision.transforms.functional import to_tensor
 
 from t2i import model as models
-from t2i.data import binding, scenes
 from t2i.errors import UserError
-from t2i.metrics import binding as judge
-from t2i.metrics.probe import save
+from t2i.probes import binding as judge
+from t2i.probes.classifier import save
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,60 +30,6 @@ def said(caption):
     return set(re.findall(rf"({'|'.join(binding.COLORS)}) ({'|'.join(binding.OBJECTS)})", caption))
 
 
-def shown(plan):
-    return {(thing["color"], thing["name"]) for thing in plan["objects"]}
-
-
-def test_every_caption_gives_both_objects_their_colours_and_places():
-    texts = set()
-    for i in range(100):
-        _, captions, plan = binding.draw(3, i, 16)
-        left, right = plan["objects"]
-        assert left["box"][0] + left["box"][2] <= 0.5 <= right["box"][0]
-        assert len(set(captions)) == 5
-        for text in captions:
-            assert said(text) == shown(plan)
-            texts.add(text)
-            if match := re.search(r"\w+ (\w+) (?:to|on) the (left|right)", text):
-                assert match[1] == {"left": left, "right": right}[match[2]]["name"]
-    assert any(re.search(r"an? \w+ car .* boat", t) for t in texts)  # in either order
-    assert any(re.search(r"an? \w+ boat .* car", t) for t in texts)
-    one, other = binding.draw(3, 5, 16), binding.draw(3, 5, 16)
-    assert one[0].tobytes() == other[0].tobytes()
-    assert one[1:] == other[1:]
-
-
-def test_held_out_couples_are_left_out_but_not_exchanged():
-    every, seen, held_out = (set(binding.couples(which)) for which in ("all", "seen", "held_out"))
-    assert every == seen | held_out
-    assert held_out == set(binding.HELD_OUT)
-    assert all(((d, a), (c, b)) in seen for (c, a), (d, b) in held_out)
-    couple = lambda plan: tuple(sorted(shown(plan), key=lambda thing: binding.OBJECTS.index(thing[1])))
-    assert {couple(binding.draw(0, i, 4)[2]) for i in range(60)} <= seen
-    assert {couple(binding.draw(0, i, 4, only_held_out=True)[2]) for i in range(60)} <= held_out
-    made = binding.prompts("held_out", 24, seed=1)
-    assert sorted(two for _, two in made) == sorted(2 * list(binding.HELD_OUT))
-    assert all(said(text) == set(two) for text, two in made)
-    with pytest.raises(UserError, match="couples=some"):
-        binding.couples("some")
-
-
-def test_the_files_hold_what_was_drawn(tmp_path):
-    scenes.make(tmp_path, 5, seed=2, size=16, held_out=binding.HELD_OUT, workers=1, world="binding")
-    file = json.loads((tmp_path / "annotations.json").read_text())
-    assert [image["attributes"] for image in file["images"]] == [binding.draw(2, i, 16)[2] for i in range(5)]
-    assert [a["caption"] for a in file["annotations"][:5]] == binding.draw(2, 0, 16)[1]
-
-
-def test_held_out_takes_no_list_of_things(monkeypatch, tmp_path):
-    command = ["make_shards.py", "scenes", "--world", "binding", "--out", str(tmp_path / "x"), "--count", "1"]
-    for options, line in (["--held-out", "red boat"], "red boat"), (["--held-out", "none", "--only-held-out"], "none"):
-        monkeypatch.setattr(sys, "argv", [*command, *options])
-        with pytest.raises(UserError, match=f"--held-out {line}: --world binding knows default"):
-            script("make_shards").main()
-    assert not list(tmp_path.iterdir())
-
-
 def test_probe_prints_and_writes_the_figures(tmp_path, monkeypatch, capsys):
     """A model that gives every seen couple its colours and exchanges those of held-out ones."""
 
@@ -98,7 +42,7 @@ def test_probe_prints_and_writes_the_figures(tmp_path, monkeypatch, capsys):
 
     model = SimpleNamespace(path=Path("runs/x"), kimg=12.0, stream=stream)
     monkeypatch.setattr(models, "load_model", lambda path, device: model)
-    script("probe").main(["--binding", "--count", "24", "--json", str(tmp_path / "probe.json")])
+    script("probe").main(["--world", "binding", "--count", "24", "--json", str(tmp_path / "probe.json")])
     figures = json.loads((tmp_path / "probe.json").read_text())
     assert figures["seen/binding"] > 0.9 > 0.1 > figures["seen/swapped"]
     assert figures["held_out/swapped"] > 0.9 > 0.1 > figures["held_out/binding"]
@@ -143,5 +87,5 @@ def test_train_saves_what_load_reads_and_another_folder_is_one_line(tmp_path):
     images = judge.real(4, 1)[0]
     torch.testing.assert_close(judge.load(tmp_path)(images), probe(images), rtol=0.02, atol=0.02)
     (tmp_path / "probe.json").write_text('{"objects": ["train"], "colors": ["red"]}')
-    with pytest.raises(UserError, match="--binding --train"):
+    with pytest.raises(UserError, match="--world binding --train"):
         judge.load(tmp_path)

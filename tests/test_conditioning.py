@@ -13,17 +13,19 @@ import torch.nn.functional as F
 
 from t2i import checkpoint, conditioning, config, step, train
 from t2i.conditioning import Perturbation, condition, with_noise
-from t2i.data import coco, shards
+from t2i.data import coco
+from t2i.data.features import Features
 from t2i.data.loader import Loader
+from t2i.data.manifest import Options
+from t2i.data.write import write_shards
 from t2i.encoders.clip import Clip, load_clip
-from t2i.encoders.features import Features
 from t2i.errors import UserError
 from t2i.interfaces import Batch
 from t2i.rng import Rng
 
 TINY = [
-    "model.resolution=16", "model.channel_base=128", "model.channel_max=8", "model.latent_dim=8", "model.style_dim=8",
-    "model.mapping_layers=1", "train.batch=4", "data.workers=0", "train.precision=fp32",
+    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8", "discriminator.channel_max=8", "generator.latent_dim=8", "generator.style_dim=8",
+    "generator.mapping_layers=1", "train.batch=4", "data.workers=0", "train.precision=fp32",
 ]  # fmt: skip
 
 
@@ -137,7 +139,7 @@ def test_the_discriminator_teaches_the_perturbation_nothing(monkeypatch):
 
 def test_words_need_captions():
     run = run_of("text.source=image", losses=False)
-    run.config.model.attention.words = [16]
+    run.config.generator.word_attention = [16]
     with pytest.raises(UserError, match=r"text\.source=image: .*word"):
         conditioning.check(run, SimpleNamespace(fields=set()))
 
@@ -158,8 +160,8 @@ def featured(tmp_path_factory, tiny_shards) -> Path:
         (root / "images" / f"{i}.jpg").write_bytes(sample.coded.numpy().tobytes())
         pictures.append(coco.Picture(i, f"{i}.jpg", tuple(sample.captions[: 3 + i % 3])))
     encode = Features(load_clip("scenes-clip"))
-    options = shards.Options(size=16, per_shard=10, clip=encode.fingerprint)
-    shards.make(coco.Annotations("", pictures), root / "images", root / "out", options, {}, encode=encode)
+    options = Options(size=16, per_shard=10, clip=encode.fingerprint)
+    write_shards(coco.Annotations("", pictures), root / "images", root / "out", options, {}, encode=encode)
     return root / "out"
 
 
@@ -186,7 +188,7 @@ def test_what_has_changed_is_computed(featured):
     batch = next(iter(loader))
     assert set(batch.extra) == {"clip_image"}
     assert condition(run, batch, run.rng(2, 0)).sentence.equal(run.text_encoder(batch.captions).sentence)
-    run.config.model.attention.words = [16]  # words are not stored
+    run.config.generator.word_attention = [16]  # words are not stored
     loader = Loader(str(featured), 4, workers=0)
     conditioning.check(run, loader)
     assert set(next(iter(loader)).extra) == {"clip_image"}
@@ -202,7 +204,7 @@ def train_here(monkeypatch, *settings: str) -> dict[str, torch.Tensor]:
 
 def test_training_without_captions_from_stored_features(featured, tmp_path, monkeypatch):
     settings = [f"data.shards={featured}", f"runs={tmp_path}", "text.source=image_nn", "data.mirror=true"]
-    settings += ["loss.img_txt_clip.weight=0", "loss.path_length.weight=0", "train.style_mixing=0"]
+    settings += ["loss.img_txt_clip.weight=0", "loss.path_length.weight=0", "generator.style_mixing=0"]
     with monkeypatch.context() as patch:  # nothing is left for CLIP's picture side to do
         patch.setattr(Clip, "image_features", None)
         whole = train_here(monkeypatch, *settings, "name=whole", "train.kimg=0.012")

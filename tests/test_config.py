@@ -17,7 +17,7 @@ def test_overrides_come_after_yaml_and_preset(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_text("preset: paper256\nmodel: {resolution: 256}\ntrain: {kimg: 7}\noptim: {g: {lr: 0.001}}\n")
     c = config.load(path, ["train.kimg=9", "loss.img_txt_d.weight=0.25"])
-    assert (c.train.batch, c.model.mbstd_group, c.model.mapping_layers) == (64, 8, 8)  # the preset's
+    assert (c.train.batch, c.discriminator.mbstd_group, c.generator.mapping_layers) == (64, 8, 8)  # the preset's
     assert c.optim.g.lr == 0.001
     assert c.optim.d.lr == 0.0025
     assert c.train.kimg == 9
@@ -39,7 +39,7 @@ def test_auto_preset_follows_resolution_and_devices(resolution, devices, batch, 
     assert c.train.batch == batch
     assert c.loss["r1"]["gamma"] == pytest.approx(gamma)
     assert c.optim.d.lr == lr
-    assert c.model.mbstd_group == 4
+    assert c.discriminator.mbstd_group == 4
     assert c.model.channel_base == (32768 if resolution >= 512 else 16384)
     assert c.train.ema_kimg == pytest.approx(batch * 10 / 32)
 
@@ -114,7 +114,7 @@ def test_a_yaml_may_start_from_another(tmp_path):
 @given(st.sampled_from(config.PRESETS), st.sampled_from([16, 64, 256, 1024]), st.integers(1, 8))
 def test_every_preset_is_valid(name, resolution, devices):
     c = config.load(None, [f"preset={name}", f"model.resolution={resolution}"], devices)
-    assert c.train.batch >= c.model.mbstd_group
+    assert c.train.batch >= c.discriminator.mbstd_group
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

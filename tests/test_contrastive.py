@@ -204,7 +204,7 @@ def test_the_fakes_of_one_picture_share_their_latent_and_not_their_caption():
     codes = {"one": torch.eye(2), "two": torch.eye(2).flip(0)}
     run = bare_run(
         G=G(), text_encoder=lambda captions: text_of(torch.tensor([[float(len(c))] for c in captions])),
-        clip=SimpleNamespace(image_features=lambda image, *crop: codes["two"]),
+        clip=SimpleNamespace(features=lambda image, *crop: codes["two"]),
     )  # fmt: skip
     v = views(run, captions2=["aa", "bbb"], fake_clip=codes["one"])
     v.latent = (torch.ones(2, 5), (torch.zeros(2, 5), 3))

@@ -1,8 +1,13 @@
 """The frozen encoders: text, CLIP's image features, VGG, and the distance of VGG features."""
 
+import hashlib
 import json
 import math
+import socket
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import open_clip
@@ -17,17 +22,23 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 
-from t2i.data import scenes
-from t2i.encoders import pretrained
+from t2i import encoders
+from t2i.config import Encoders
+from t2i.encoders import pretrained, vgg
 from t2i.encoders.clip import load_clip, resample
+from t2i.encoders.frozen import Frozen
+from t2i.encoders.pretrained import folder, vocabulary
+from t2i.encoders.pretrained.download import fetch
+from t2i.encoders.pretrained.vocabulary import CompactTokenizer, collect
 from t2i.encoders.text import TextEncoder, load_text_encoder
 from t2i.encoders.vgg import Vgg, load_vgg
-from t2i.encoders.vocabulary import CompactTokenizer, collect
 from t2i.errors import UserError
-from t2i.metrics import vgg_distance
+from t2i.metrics import vgg as vgg_distance
 from t2i.rng import Rng
+from t2i.worlds import scenes
 
 SHARED = Path(__file__).parents[2] / "shared"
+OPEN_CLIP = open_clip.tokenizer.SimpleTokenizer()
 CAPTIONS = ["a green train", "a red bus driving down the street", ""]
 ARCH = {
     "embed_dim": 12,
@@ -159,7 +170,7 @@ def test_hugging_face_clip_reads_pictures(tmp_path):
     image = torch.rand(2, 3, 32, 32) * 2 - 1
     mean, std = (torch.tensor(v).reshape(3, 1, 1) for v in ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6)))
     expected = model.get_image_features(pixel_values=((image + 1) / 2 - mean) / std).pooler_output
-    torch.testing.assert_close(clip.image_features(image), F.normalize(expected, dim=1))
+    torch.testing.assert_close(clip.features(image), F.normalize(expected, dim=1))
 
 
 def test_weights_that_lack_a_layer_are_refused(tmp_path):
@@ -194,6 +205,71 @@ def test_text_and_clip_share_one_network(tiny):
     assert load_clip(name).text.network is load_text_encoder(name).network
 
 
+@pytest.mark.parametrize("name", ["scenes-clip"])
+def test_shipped_towers_equal_open_clips(name):
+    found = pretrained.load(name)
+    network = open_clip.create_model(f"local-dir:{pretrained.ASSETS / name}", require_pretrained=True)
+    network.eval().requires_grad_(False)
+    assert found.network.state_dict().keys() == network.state_dict().keys()
+    tokens = found.tokenize(CAPTIONS)
+    image = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for half in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            assert found.encode_text(tokens)[0].equal(network.encode_text(tokens.ids))
+            assert found.encode_image(image).equal(network.encode_image(image))
+    one, two = image.clone().requires_grad_(), image.clone().requires_grad_()
+    found.encode_image(one).square().sum().backward()
+    network.encode_image(two).square().sum().backward()
+    assert one.grad.equal(two.grad)
+
+
+def test_which_folders_are_plain():
+    config = json.loads((pretrained.ASSETS / "scenes-clip" / pretrained.CONFIG).read_text())
+    assert folder.is_plain(config)
+    for tower, more in (("vision_cfg", {"pool_type": "avg"}), ("text_cfg", {"no_causal_mask": True})):
+        model = config["model_cfg"] | {tower: config["model_cfg"][tower] | more}
+        assert not folder.is_plain(config | {"model_cfg": model})
+    assert not folder.is_plain(config | {"model_cfg": config["model_cfg"] | {"quick_gelu": True}})
+    assert not folder.is_plain(config | {"preprocess_cfg": {}})
+    resnet = json.loads((pretrained.ASSETS / "scenes-clip-score" / pretrained.CONFIG).read_text())
+    assert not folder.is_plain(resnet)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=40))
+def test_byte_pairs_are_open_clips(caption):
+    assert vocabulary.encode(caption) == OPEN_CLIP.encode(caption)
+
+
+def test_byte_pairs_of_words_that_are_special():
+    assert vocabulary.byte_pairs().get_vocab() == OPEN_CLIP.encoder
+    for caption in (
+        "A zebra, two red kites: 3 don't fly!", "x<start_of_text>y <END_OF_TEXT>", "&lt;b&gt; &amp;amp;", "a</w> b",
+        "naïve café — it’s “WE’RE” 日本語 🙂🙂 １２ ½ \u1b66\u0c5c",
+    ):  # fmt: skip
+        assert vocabulary.encode(caption) == OPEN_CLIP.encode(caption)
+
+
+def test_a_word_that_is_no_token_is_refused():
+    with pytest.raises(KeyError, match="zebra zebra"):
+        CompactTokenizer(["a</w>", "zebra zebra"], 8)
+
+
+@pytest.mark.parametrize("asks", [f"load_text_encoder({name!r})" for name in ("scenes-clip", "nowhere")])
+def test_the_shipped_encoder_imports_no_large_library(asks):
+    code = f"""
+import sys
+from contextlib import suppress
+from t2i.encoders.text import load_text_encoder
+from t2i.errors import UserError
+with suppress(UserError):
+    {asks}
+print(*{{name.partition(".")[0] for name in sys.modules}})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"open_clip", "transformers", "timm", "torchvision", "scipy"} & set(done.stdout.split())
+
+
 def test_compact_vocabulary():
     tokens = collect(["A red train.", "a red bus", "a red train"], min_count=2)
     assert tokens == ["a</w>", "red</w>", "train</w>"]
@@ -225,6 +301,54 @@ def test_what_is_missing_is_said_in_one_line(name, says, tmp_path, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("form", ["hf", "tokenizer of hf", "tower of open_clip", "tokenizer of open_clip"])
+def test_a_models_own_code_is_never_run(form, tmp_path):
+    kind = "bert" if "open_clip" in form else "t5"
+    hugging_face(kind, tmp_path)
+    (tmp_path / "theirs.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    theirs = {"AutoConfig": "theirs.C", "AutoModel": "theirs.M", "AutoTokenizer": ["theirs.T", "theirs.T"]}
+    file = tmp_path / ("tokenizer_config.json" if "tokenizer" in form else "config.json")
+    named = {"tokenizer_class": "Theirs"} if "tokenizer" in form else {"model_type": "theirs"}
+    file.write_text(json.dumps(json.loads(file.read_text()) | named | {"auto_map": theirs}))
+    name = f"hf:{tmp_path}"
+    if "open_clip" in form:
+        name = str(tmp_path)
+        text = {"hf_model_name": "x", "hf_tokenizer_name": "x", "hf_proj_type": "linear", "context_length": 9}
+        text["tokenizer_kwargs"] = {"trust_remote_code": True}
+        model = {"embed_dim": 12, "vision_cfg": ARCH["vision_cfg"], "text_cfg": text}
+        (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
+        if "tokenizer" in form:  # it gets that far only with weights that fit
+            whole = text | {"hf_model_name": str(tmp_path), "hf_model_pretrained": False}
+            del whole["tokenizer_kwargs"]
+            network = open_clip.CustomTextCLIP(12, ARCH["vision_cfg"], whole)
+            save_file({k: v.contiguous() for k, v in network.state_dict().items()}, tmp_path / "model.safetensors")
+    if "tokenizer" in form:  # transformers has one for such a model itself, and takes that
+        load_text_encoder(name)
+    else:
+        with pytest.raises(UserError, match="code of its own, which is never run") as caught:
+            load_text_encoder(name)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_pickled_weights_are_never_run(tmp_path, monkeypatch):
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "executed",)
+
+    torch.save({"features.0.weight": Evil()}, tmp_path / "vgg.pt")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_vgg(str(tmp_path / "vgg.pt"))
+    with pytest.raises(UserError, match="cannot be read"):
+        load_text_encoder(f"open_clip:ViT-B-32/{tmp_path / 'vgg.pt'}")
+    vgg._lpips_heads.cache_clear()
+    read, asked = torch.load, []
+    monkeypatch.setattr(torch, "load", lambda *args, **options: (asked.append(options), read(*args, **options))[1])
+    assert len(vgg._lpips_heads(torch.device("cpu"))) == 5
+    assert [options["weights_only"] for options in asked] == [True]
+    assert not (tmp_path / "executed").exists()
+
+
 def test_folders_and_files_that_are_no_encoder_are_refused(tmp_path, tiny):
     with pytest.raises(UserError, match=r"no open_clip_config.json"):
         load_text_encoder(str(tmp_path))
@@ -252,7 +376,7 @@ def test_size_mean_and_std(tiny, monkeypatch):
     seen = []
     monkeypatch.setattr(clip, "encode_image", lambda x: (seen.append(x), x.mean((2, 3)))[1])
     color = torch.tensor([1.0, 0.0, -1.0]).reshape(1, 3, 1, 1)
-    features = clip.image_features(color.expand(2, 3, 48, 48))
+    features = clip.features(color.expand(2, 3, 48, 48))
     assert seen[0].shape == (2, 3, 32, 32)
     # OpenAI's constants, with which open_clip's own models were trained
     expected = torch.tensor([(1 - 0.48145466) / 0.26862954, (0.5 - 0.4578275) / 0.26130258, -0.40821073 / 0.27577711])
@@ -261,9 +385,9 @@ def test_size_mean_and_std(tiny, monkeypatch):
 
 
 def test_gradient_reaches_the_picture_and_not_the_weights():
-    clip = load_clip("scenes-clip")
+    clip = load_clip("scenes-clip", cut_size=0.8)
     image = (torch.rand(2, 3, 64, 64) * 2 - 1).requires_grad_()
-    features = clip.image_features(image, Rng(0), cut_size=0.8)
+    features = clip.features(image, Rng(0))
     assert features.norm(dim=1).tolist() == pytest.approx([1, 1], abs=1e-5)
     (features * clip.text(["a green train", "a red bus"]).sentence).sum().backward()
     assert image.grad is not None
@@ -276,30 +400,31 @@ def test_bfloat16_autocast_changes_little():
     clip = load_clip("scenes-clip")
     image = torch.rand(2, 3, 96, 96) * 2 - 1
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half, text = clip.image_features(image), clip.text(["a green train"]).sentence
+        half, text = clip.features(image), clip.text(["a green train"]).sentence
     assert half.dtype == text.dtype == torch.float32
-    assert F.cosine_similarity(half, clip.image_features(image)).min() > 0.99
+    assert F.cosine_similarity(half, clip.features(image)).min() > 0.99
 
 
 def test_crops_follow_the_rng_and_differ_by_picture(tiny):
-    clip = load_clip(f"open_clip:t2i-tiny/{tiny}")
+    clip = load_clip(f"open_clip:t2i-tiny/{tiny}", cut_size=0.5)
     image = (torch.rand(1, 3, 40, 40) * 2 - 1).expand(4, -1, -1, -1)
-    crops = clip.image_features(image, Rng(1, 2), cut_size=0.5)
-    assert crops.equal(clip.image_features(image, Rng(1, 2), cut_size=0.5))
-    assert not torch.allclose(crops, clip.image_features(image, Rng(1, 3), cut_size=0.5), atol=1e-4)
+    crops = clip.features(image, Rng(1, 2))
+    assert crops.equal(clip.features(image, Rng(1, 2)))
+    assert not torch.allclose(crops, clip.features(image, Rng(1, 3)), atol=1e-4)
     assert torch.pdist(crops).min() > 1e-4
     rng = Rng(1, 2)
-    assert not torch.allclose(clip.image_features(image, rng, 0.5), clip.image_features(image, rng, 0.5), atol=1e-4)
-    whole = clip.image_features(image)
-    torch.testing.assert_close(clip.image_features(image, Rng(1, 2), cut_size=1.0), whole)
+    assert not torch.allclose(clip.features(image, rng), clip.features(image, rng), atol=1e-4)
+    whole = clip.features(image)
+    uncut = load_clip(f"open_clip:t2i-tiny/{tiny}")
+    torch.testing.assert_close(uncut.features(image, Rng(1, 2)), whole)
     torch.testing.assert_close(whole[0], whole[3])
 
 
 def test_two_processes_crop_as_one():
-    clip = load_clip("scenes-clip")
+    clip = load_clip("scenes-clip", cut_size=0.7)
     image = torch.rand(4, 3, 64, 64) * 2 - 1
-    one = clip.image_features(image, Rng(5), 0.7)
-    two = [clip.image_features(image[rank::2], Rng(5, rank=rank, world=2), 0.7) for rank in range(2)]
+    one = clip.features(image, Rng(5))
+    two = [clip.features(image[rank::2], Rng(5, rank=rank, world=2)) for rank in range(2)]
     torch.testing.assert_close(torch.stack(two, 1).flatten(0, 1), one)
 
 
@@ -344,7 +469,7 @@ def test_shipped_clips_tell_colour_and_object(name, seen, held_out):
     means = clip.text(captions).sentence.unflatten(0, (len(pairs), 8)).mean(1)
     for only_held_out, least in ((False, seen), (True, held_out)):
         image, shown = pictures(120, only_held_out=only_held_out)
-        best = (clip.image_features(image) @ F.normalize(means, dim=1).T).argmax(1).tolist()
+        best = (clip.features(image) @ F.normalize(means, dim=1).T).argmax(1).tolist()
         assert sum(pairs[i] == pair for i, pair in zip(best, shown)) / len(shown) >= least
 
 
@@ -355,6 +480,69 @@ def test_shipped_clips_are_small_and_state_their_accuracy():
         metrics = json.loads((folder / "metrics.json").read_text())
         assert metrics["retrieval"]["image_to_text"]["r@5"] > 0.2
         assert metrics["zero_shot"]["seen"]["both"] > 0.9
+
+
+# --- by name
+
+
+TOY = """
+import torch
+from torch import nn
+
+from t2i.encoders.frozen import Frozen
+
+
+class Edges(Frozen):
+    def __init__(self, width):
+        super().__init__(conv=nn.Conv2d(3, width, 3))
+
+    def features(self, image, rng=None):
+        return self.conv(image).mean((2, 3))
+
+
+def load(settings, device, layout):
+    return Edges(settings.toy_width).to(device).to(memory_format=layout)
+"""
+
+
+def test_a_file_dropped_in_is_found_by_its_name():
+    assert encoders.known() == ["clip", "text", "vgg"]
+    file = Path(encoders.__file__).with_name("toy_edges.py")
+    try:
+        file.write_text(TOY)
+        assert "toy_edges" in encoders.known()
+        network = encoders.load("toy_edges", SimpleNamespace(toy_width=5), "cpu", torch.channels_last)
+        check_frozen(network)
+        assert network.features(torch.randn(2, 3, 8, 8)).shape == (2, 5)
+        with pytest.raises(UserError, match="no such frozen network; known: clip, text, toy_edges, vgg; did you mean"):
+            encoders.load("toy_edge", None)
+    finally:
+        file.unlink(missing_ok=True)
+        sys.modules.pop("t2i.encoders.toy_edges", None)
+
+
+def test_each_is_loaded_by_its_settings(tiny):
+    chosen = Encoders(
+        text="scenes-clip", clip=f"open_clip:t2i-tiny/{tiny}", vgg="scenes-vgg", vgg_size=32, cut_size=0.5
+    )
+    text, clip = encoders.load("text", chosen), encoders.load("clip", chosen)
+    scenes_vgg = encoders.load("vgg", chosen, layout=torch.channels_last)
+    for network in (text, clip, scenes_vgg):
+        assert isinstance(network, Frozen)
+        check_frozen(network)
+    assert (text.name, clip.name, clip.cut_size, scenes_vgg.size) == ("scenes-clip", chosen.clip, 0.5, 32)
+    assert scenes_vgg.blocks[0][0].weight.is_contiguous(memory_format=torch.channels_last)
+    image = torch.rand(2, 3, 64, 64) * 2 - 1
+    small = F.interpolate(image, (32, 32), mode="bilinear", antialias=True)
+    for name, value in scenes_vgg(small).items():
+        assert scenes_vgg.features(image)[name].equal(value)
+        assert scenes_vgg.features(image, Rng(0))[name].equal(value)
+    assert scenes_vgg(image)["relu1_2"].shape[-1] == 64
+    smaller = image[..., :16, :16]
+    assert scenes_vgg.features(smaller)["relu1_2"].shape[-1] == 16
+    assert load_vgg("scenes-vgg").features(image)["relu1_2"].shape[-1] == 64
+    with pytest.raises(NotImplementedError, match="TextEncoder has no features of pictures"):
+        text.features(image)
 
 
 # --- VGG
@@ -417,6 +605,24 @@ def test_missing_vgg_weights_say_how_to_fetch_them(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(UserError, match=r"curl -L --create-dirs -o .*vgg19-dcbb9e9d\.pth https://"):
         load_vgg("vgg19")
+
+
+def test_weight_files_are_fetched_whole_or_not_at_all(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    source = tmp_path / "source"
+    source.write_bytes(b"weights")
+    right = hashlib.sha256(b"weights").hexdigest()[:8]
+    for name in ("plain.pt", f"net-{right}.pth"):
+        fetch("net", source.as_uri(), tmp_path / "cache" / name)
+        assert (tmp_path / "cache" / name).read_bytes() == b"weights"
+    assert f"net: fetching {source.as_uri()}" in capsys.readouterr().err
+    fetch("net", "file:///nowhere", tmp_path / "cache" / "plain.pt")  # is there
+    for url, name in ((source.as_uri(), "net-00000000.pth"), ("file:///nowhere", "other.pt")):
+        with pytest.raises(UserError, match=r"could not be fetched .*curl -L") as caught:
+            fetch("net", url, tmp_path / "cache" / name)
+        assert "\n" not in str(caught.value)
+    assert {p.name for p in (tmp_path / "cache").iterdir()} == {"plain.pt", f"net-{right}.pth"}
+    assert socket.getdefaulttimeout() is None
 
 
 @pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="needs the ImageNet weights beside the checkout")

@@ -14,8 +14,8 @@ from t2i.model import load_model
 
 ROOT = Path(__file__).parents[1]
 TINY = [
-    "model.resolution=16", "model.channel_base=128", "model.channel_max=8", "model.latent_dim=8",
-    "model.style_dim=8", "model.mapping_layers=1", "train.batch=4", "log.every=1", "log.grid=2",
+    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8", "discriminator.channel_max=8", "generator.latent_dim=8",
+    "generator.style_dim=8", "generator.mapping_layers=1", "train.batch=4", "log.every=1", "log.grid=2",
     "log.snapshot_kimg=0", "data.workers=0", "loss.path_length.weight=0",
 ]  # fmt: skip
 
@@ -74,7 +74,9 @@ def judge(arguments, tmp_path):
 
 
 def test_what_a_reader_must_know_is_said_at_the_start(arguments, tmp_path, caplog):
-    settings = config.load(None, [*arguments, "eval.every=1", "eval.metrics=[clip_score]", "eval.clip=scenes-clip"])
+    settings = config.load(
+        None, [*arguments, "eval.every=1", "eval.metrics=[clip_score]", "eval.networks.clip=scenes-clip"]
+    )
     settings.eval.best = ""
     evaluation.prepare(train.build(settings, train.start(settings)), tmp_path)
     assert "leakage: 40 of the 40 reference pictures are in the training shards" in caplog.text
@@ -105,8 +107,10 @@ def test_the_better_state_is_kept_whichever_way_better_is(judge, tmp_path):
         ("eval.reference=nowhere", "nowhere"),
         ("eval.samples=41", "has 40"),
         ("eval.metrics=[fids]", "did you mean 'fid'"),
-        ("eval.metrics=[fid]", "eval.metrics fid: no Inception weights at .*eval.inception"),
+        ("eval.metrics=[fid]", "eval.metrics fid: no Inception weights at .*eval.networks.inception"),
         ("eval.best=sdw", "did you mean 'swd'"),
+        ("eval.networks.lpips_alx=x", "eval.networks.lpips_alx: no such setting.*did you mean 'lpips_alex'"),
+        ("eval.networks.preprocessing=cafe", "eval.networks.preprocessing cafe: .*did you mean 'caffe'"),
         ("eval.every=-1", "0 \\(never\\)"),
     ],
 )

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 import t2i
 from t2i import config
 from t2i import model as models
-from t2i.encoders.vocabulary import CompactTokenizer, collect
+from t2i.encoders.pretrained.vocabulary import CompactTokenizer, collect
 from t2i.errors import UserError, run_command
 from t2i.model import find_model, load_model, save_model
 from t2i.pictures import picture_grid, to_uint8
@@ -238,8 +238,8 @@ def drop_a_weight(folder: Path) -> None:
         (lambda f: rewrite(f, config__model__resolution="big"), "resolution"),
         (lambda f: rewrite(f, config__model__resolution=48), "a power of two"),
         (lambda f: rewrite(f, config__model__name="stylegan22"), "did you mean 'stylegan2'"),
-        (lambda f: rewrite(f, config__model__name="ops"), "model.name=ops: known"),
-        (lambda f: rewrite(f, config__model__name="..errors"), "model.name=..errors: known"),
+        (lambda f: rewrite(f, config__model__name="ops"), "generator.name=ops: known"),
+        (lambda f: rewrite(f, config__model__name="..errors"), "generator.name=..errors: known"),
         (lambda f: rewrite(f, text_dim=77), "width 77, but encoders.text=.* has 10"),
         (lambda f: rewrite(f, config__encoders__text="gone"), "gone"),
     ],

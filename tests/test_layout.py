@@ -13,6 +13,8 @@ MODULES = sorted((ROOT / "t2i").rglob("*.py"))
 # Each may import those before it. Anything may import errors, interfaces and rng.
 ORDER = [
     "config",
+    "painting",
+    "worlds",
     "data",
     "encoders",
     "nets",

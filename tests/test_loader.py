@@ -22,10 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from t2i.data import captions, coco, shards
+from t2i.data import captions, coco
 from t2i.data.loader import Loader
+from t2i.data.manifest import Options
 from t2i.data.order import Order
 from t2i.data.samples import Samples
+from t2i.data.write import write_shards
 from t2i.errors import UserError
 
 COUNT, SIDE = 30, 8
@@ -68,8 +70,8 @@ def folder(tmp_path_factory) -> Path:
     for i in range(COUNT):
         picture(i).save(root / "images" / f"{i}.jpg", quality=100, subsampling=0)
         pictures.append(coco.Picture(i, f"{i}.jpg", tuple(texts(i))))
-    options = shards.Options(size=SIDE, per_shard=7)
-    shards.make(coco.Annotations("", pictures), root / "images", root / "out", options, {})
+    options = Options(size=SIDE, per_shard=7)
+    write_shards(coco.Annotations("", pictures), root / "images", root / "out", options, {})
     return root / "out"
 
 
@@ -164,8 +166,25 @@ def test_workers_change_nothing(folder, workers):
 @given(st.integers(0, 12), st.integers(1, 7), st.integers(0, 3))
 def test_a_start_in_the_middle_continues_exactly(folder, start, batch, seed):
     whole = take(start + 2, str(folder), batch, seed=seed, mirror=True)
-    resumed = take(2, str(folder), batch, seed=seed, mirror=True, start=start)
+    resumed = take(2, str(folder), batch, seed=seed, mirror=True, start=start * batch)
     assert all(same(a, b) for a, b in zip(whole[start:], resumed, strict=True))
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 3)), min_size=1, max_size=6), st.integers(0, 70))
+def test_the_size_of_a_batch_may_change_in_the_middle(folder, sizes, start):
+    """Any sequence of batch sizes and numbers of processes gives the stream of samples that batches of one give."""
+    options = {"seed": 3, "mirror": True, "two_captions": True, "word_dropout": 0.2, "paraphrase": 0.5}
+    rows = lambda b: list(zip(b.image_id.tolist(), b.captions, b.captions2, b.image.flatten(1).tolist()))
+    total, changed = sum(batch * world for batch, world in sizes), []
+    singly = [row for b in take(total, str(folder), 1, start=start, **options) for row in rows(b)]
+    position = start
+    for batch, world in sizes:
+        part = {"start": position, "world": world, **options}
+        parts = [rows(take(1, str(folder), batch, rank=rank, **part)[0]) for rank in range(world)]
+        changed += [row for one_of_each in zip(*parts) for row in one_of_each]
+        position += batch * world
+    assert changed == singly
 
 
 @pytest.mark.parametrize("world", [2, 3])

@@ -3,6 +3,7 @@
 import math
 import random
 import warnings
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -15,18 +16,22 @@ from t2i.metrics import (
     bootstrap,
     clip_score,
     cmmd,
-    fid,
-    inception_score,
+    frechet,
     kid,
+    known,
+    lpips_distance,
     lpips_diversity,
+    metric,
     ms_ssim,
     ppl,
     prdc,
     r_precision,
     soa,
     swd,
-    table,
 )
+from t2i.metrics.networks import detector
+
+inception_score = import_module("t2i.metrics.is")  # no name that Python can import otherwise
 
 
 def normal(seed, *shape, dtype=torch.float64):
@@ -40,10 +45,10 @@ def test_fid_of_normal_distributions_and_of_one_set_with_itself():
     """N(0, I) and N((3, 4), diag(4, 9)), exactly: 25 + (2 − 1)² + (3 − 1)²."""
     base = math.sqrt(1.5) * torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]], dtype=torch.float64)
     other = base * torch.tensor([2.0, 3.0]) + torch.tensor([3.0, 4.0])
-    assert fid.compute(base, other)["fid"] == pytest.approx(30)
-    assert fid.compute(other, other)["fid"] == pytest.approx(0, abs=1e-9)
+    assert frechet.compute(base, other, "fid")["fid"] == pytest.approx(30)
+    assert frechet.compute(other, other, "fid")["fid"] == pytest.approx(0, abs=1e-9)
     x = normal(0, 60, 5)
-    assert fid.compute(x, x[torch.randperm(60)])["fid"] == pytest.approx(0, abs=1e-9)
+    assert frechet.compute(x, x[torch.randperm(60)], "fid")["fid"] == pytest.approx(0, abs=1e-9)
 
 
 def test_fid_is_torch_fidelitys():
@@ -51,13 +56,13 @@ def test_fid_is_torch_fidelitys():
 
     a, b = normal(1, 80, 12), 1.3 * normal(2, 50, 12) @ torch.diag(torch.linspace(0.5, 2, 12).double()) + 0.2
     expected = fid_statistics_to_metric(*(fid_features_to_statistics(x) for x in (a, b)), verbose=False)
-    assert fid.compute(a, b)["fid"] == pytest.approx(expected["frechet_inception_distance"], rel=1e-8)
+    assert frechet.compute(a, b, "fid")["fid"] == pytest.approx(expected["frechet_inception_distance"], rel=1e-8)
 
 
 @given(st.integers(1, 70), st.integers(2, 40), st.floats(-1e4, 1e4))
 def test_moments_added_up_in_any_pieces_are_numpys(piece, count, offset):
     x = normal(count, count, 3) + offset
-    sums = fid.moments(x[:1])
+    sums = frechet.moments(x[:1])
     for part in x[1:].split(piece):
         sums = sums.add(part)
     assert sums.count == count
@@ -68,19 +73,19 @@ def test_moments_added_up_in_any_pieces_are_numpys(piece, count, offset):
 def test_moments_take_chunks_and_lose_no_digits(monkeypatch):
     """Features far from 0 in float32: sums of squares would have no digit left."""
     x = (1e4 + normal(3, 500, 4)).float()
-    whole = fid.moments(x)
-    monkeypatch.setattr(fid, "CHUNK", 64)
-    torch.testing.assert_close(fid.moments(x).cov, whole.cov, rtol=1e-9, atol=1e-9)
+    whole = frechet.moments(x)
+    monkeypatch.setattr(frechet, "CHUNK", 64)
+    torch.testing.assert_close(frechet.moments(x).cov, whole.cov, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(whole.cov, np.cov(x.double().numpy(), rowvar=False), rtol=1e-9)
     assert whole.cov.dtype == torch.float64
     y = normal(4, 90, 4)
-    assert fid.compute(whole, fid.moments(y)) == fid.compute(x, y)
-    torch.testing.assert_close(whole.part(slice(1, 3)).cov, fid.moments(x[:, 1:3]).cov)
+    assert frechet.compute(whole, frechet.moments(y), "fid") == frechet.compute(x, y, "fid")
+    torch.testing.assert_close(whole.part(slice(1, 3)).cov, frechet.moments(x[:, 1:3]).cov)
 
 
 def test_fid_of_fewer_pictures_than_features_says_so():
     with pytest.warns(UserWarning, match="10 pictures but 12 features"):
-        assert math.isfinite(fid.compute(normal(0, 10, 12), normal(1, 30, 12))["fid"])
+        assert math.isfinite(frechet.compute(normal(0, 10, 12), normal(1, 30, 12), "fid")["fid"])
 
 
 # --- KID
@@ -323,7 +328,7 @@ def test_lpips_is_the_package_s_on_torchvisions_file(tmp_path):
     state = {f"features.{k.split('.', 1)[1]}": v for k, v in theirs.net.state_dict().items()}
     torch.save(state | {"classifier.1.weight": torch.zeros(1)}, tmp_path / "alexnet.pth")
     before = torch.get_rng_state()
-    network = lpips_diversity.load("alex", tmp_path / "alexnet.pth")
+    network = lpips_distance.load("alex", tmp_path / "alexnet.pth")
     assert torch.equal(before, torch.get_rng_state())
     a, b = normal(0, 2, 3, 64, 64, dtype=torch.float32).clamp(-1, 1), torch.zeros(2, 3, 64, 64)
     ours = lpips_diversity.compute(a, b, network)["lpips_diversity"]
@@ -331,10 +336,10 @@ def test_lpips_is_the_package_s_on_torchvisions_file(tmp_path):
     assert (ours > 0).all()
     assert lpips_diversity.compute(a, a, network)["lpips_diversity"].abs().max() == 0
     with pytest.raises(UserError, match=r"no such file; it is torchvision's alexnet-owt-7be5be79\.pth"):
-        lpips_diversity.load("alex", tmp_path / "none.pth")
+        lpips_distance.load("alex", tmp_path / "none.pth")
     (tmp_path / "bad.pth").write_bytes(b"bad")
     with pytest.raises(UserError, match="cannot be read as vgg16"):
-        lpips_diversity.load("vgg", tmp_path / "bad.pth")
+        lpips_distance.load("vgg", tmp_path / "bad.pth")
 
 
 def test_ppl_of_a_linear_generator_is_the_length_of_its_paths():
@@ -397,10 +402,10 @@ def test_soa_by_hand():
 def test_a_detector_is_named_by_module_and_function(tmp_path, monkeypatch):
     (tmp_path / "my_detector.py").write_text("def detect(images):\n    return [{'cat'} for _ in images]\nx = 1\n")
     monkeypatch.chdir(tmp_path)
-    assert soa.load("my_detector:detect")(torch.zeros(2)) == [{"cat"}, {"cat"}]
+    assert detector.imported("my_detector:detect")(torch.zeros(2)) == [{"cat"}, {"cat"}]
     for wrong in ("my_detector", "my_detector:none", "no_such_module:detect", "my_detector:x"):
         with pytest.raises(UserError, match=f"--detector {wrong}"):
-            soa.load(wrong)
+            detector.imported(wrong)
 
 
 # --- intervals and the table
@@ -425,12 +430,28 @@ def test_interval_of_a_set_s_score_is_centred_on_it():
 
 
 def test_every_score_knows_its_metric_and_unknown_metrics_the_closest():
-    assert {s: table.owner(s) for s in ("precision", "swd_64", "VGG relu1_2", "probe_both", "fid", "encoder_r1")} == {
+    asked = ("precision", "swd_64", "VGG relu1_2", "probe_both", "fid", "encoder_r1")
+    assert {score: metric.owner(score).name for score in asked} == {
         "precision": "prdc", "swd_64": "swd", "VGG relu1_2": "vgg", "probe_both": "probe", "fid": "fid",
         "encoder_r1": "clip_score",
     }  # fmt: skip
-    assert table.owner("nonsense") is None
-    shuffled = random.Random(0).sample(list(table.METRICS), len(table.METRICS))
-    assert table.known(shuffled) == list(table.METRICS)
+    assert metric.owner("nonsense") is None
+    shuffled = random.Random(0).sample(known(), len(known()))
+    assert metric.named([*shuffled, "fid"]) == metric.every()
+    assert [m.name for m in metric.every()] == [
+        "fid", "kid", "is", "prdc", "clip_score", "clip_fid", "cmmd", "r_precision", "swd", "ms_ssim",
+        "lpips_diversity", "ppl", "eq_t", "eq_r", "soa", "vgg", "probe",
+    ]  # fmt: skip
     with pytest.raises(UserError, match="did you mean 'clip_score'"):
-        table.known(["clipscore"])
+        metric.named(["clipscore"])
+
+
+def test_what_is_told_beside_a_score_has_no_better():
+    better = {s: metric.owner(s).better(s) for s in ("fid", "recall", "swd_64", "eq_t_frac", "VGG relu1_2")}
+    assert list(better.values()) == ["lower", "higher", "lower", "higher", "lower"]
+    for score in ("real_clip_score", "encoder_text_to_image_r1", "r_precision_fold_std"):
+        assert metric.owner(score).better(score) == ""
+    assert metric.of_reference("real_clip_score")
+    assert metric.of_reference("encoder_image_to_text_r5")
+    assert not metric.of_reference("r_precision_fold_std")
+    assert not metric.of_reference("nonsense")

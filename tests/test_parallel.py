@@ -14,9 +14,9 @@ from t2i.rng import Rng, SampleRng, derive_seed
 from t2i.step import train_step
 
 SETTINGS = [
-    "model.resolution=16", "model.channel_base=128", "model.channel_max=8", "model.latent_dim=8", "model.style_dim=8",
-    "model.mapping_layers=1", "model.mbstd_group=2", "train.batch=8", "ada.mode=fixed", "ada.p=0.4",
-    "train.style_mixing=1", "loss.word_region.weight=1", "loss.img_txt_d.learnable=true", "loss.lpips.weight=1",
+    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8", "discriminator.channel_max=8", "generator.latent_dim=8", "generator.style_dim=8",
+    "generator.mapping_layers=1", "discriminator.mbstd_group=2", "train.batch=8", "ada.mode=fixed", "ada.p=0.4",
+    "generator.style_mixing=1", "loss.word_region.weight=1", "loss.img_txt_d.learnable=true", "loss.lpips.weight=1",
 ]  # fmt: skip
 # Each beside the adversarial loss: the gradients of either network agree between one process and two.
 CASES: dict[str, dict] = {
@@ -48,8 +48,8 @@ CASES: dict[str, dict] = {
 
 # StyleGAN3's running means of magnitudes are of all processes' pictures; attention hides words of other lengths.
 STYLEGAN3 = [
-    "model.name=stylegan3", "model.stylegan3_layers=4", "model.attention.words=[16]", "model.attention.g_self=[16]",
-    "model.attention.d_self=[8]",
+    "generator.name=stylegan3", "generator.layers=4", "generator.word_attention=[16]", "generator.self_attention=[16]",
+    "discriminator.self_attention=[8]",
 ]  # fmt: skip
 STYLEGAN3_CASES = ("adversarial", "r1", "path_length", "word_region")
 

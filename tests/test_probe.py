@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from torchvision.transforms.functional import to_tensor
 
 from t2i import model as models
-from t2i.data import scenes
 from t2i.errors import UserError
-from t2i.metrics import probe as judge
+from t2i.probes import classifier, measure
+from t2i.probes import scenes as judge
 from t2i.rng import Rng
+from t2i.worlds import scenes
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "probe.py"
 
@@ -68,13 +69,13 @@ def test_shipped_probe_reads_spoilt_and_larger_pictures(shipped, drawn):
     images, objects, colors = drawn
     large = torch.nn.functional.interpolate(images, (128, 128), mode="bilinear")
     assert judge.compute(large, objects, colors, shipped)["both"] >= 0.95
-    assert judge.compute(judge.spoil(images, Rng(1)), objects, colors, shipped)["object"] >= 0.9
+    assert judge.compute(classifier.spoil(images, Rng(1)), objects, colors, shipped)["object"] >= 0.9
 
 
 def test_shipped_probe_is_small_and_says_how_good_it_is():
     files = list(judge.SHIPPED.iterdir())
     assert sum(f.stat().st_size for f in files) < 1e6
-    accuracy = json.loads((judge.SHIPPED / judge.DESCRIPTION).read_text())["accuracy"]
+    accuracy = json.loads((judge.SHIPPED / classifier.DESCRIPTION).read_text())["accuracy"]
     assert accuracy["object"] >= 0.99
     assert accuracy["color"] >= 0.98
 
@@ -118,10 +119,10 @@ def test_compute_sums_up(rows):
 
 def test_spoil_keeps_range_and_shape_and_follows_its_rng(drawn):
     images = drawn[0][:8]
-    spoilt = judge.spoil(images, Rng(5))
+    spoilt = classifier.spoil(images, Rng(5))
     assert spoilt.shape == images.shape
     assert spoilt.abs().max() <= 1
-    assert torch.equal(spoilt, judge.spoil(images, Rng(5)))
+    assert torch.equal(spoilt, classifier.spoil(images, Rng(5)))
     assert 0.02 < (spoilt - images).abs().mean() < 0.5
 
 
@@ -130,7 +131,7 @@ def test_train_learns_and_its_probe_comes_back_from_disk(tmp_path):
     probe, accuracy = judge.train(384, epochs=4, batch=32, tests=100, progress=lines.append)
     assert accuracy["object"] > 0.5  # chance: 1 / 11
     assert len(lines) == 5
-    judge.save(probe, tmp_path, {"accuracy": accuracy})
+    classifier.save(probe, tmp_path, {"accuracy": accuracy})
     again = judge.load(tmp_path)
     images = judge.real(20, 1)[0]
     for a, b in zip(probe(images), again(images)):
@@ -141,13 +142,13 @@ def test_train_learns_and_its_probe_comes_back_from_disk(tmp_path):
 @pytest.mark.parametrize("spoilt", ["nothing", "json", "weights", "classes"])
 def test_a_folder_that_is_no_probe_is_one_clear_line(tmp_path, spoilt):
     if spoilt != "nothing":
-        judge.save(judge.Probe(), tmp_path, {})
+        classifier.save(judge.SceneProbe(), tmp_path, {})
     if spoilt == "json":
-        (tmp_path / judge.DESCRIPTION).write_text("{")
+        (tmp_path / classifier.DESCRIPTION).write_text("{")
     elif spoilt == "weights":
-        (tmp_path / judge.WEIGHTS).write_bytes((tmp_path / judge.WEIGHTS).read_bytes()[:1000])
+        (tmp_path / classifier.WEIGHTS).write_bytes((tmp_path / classifier.WEIGHTS).read_bytes()[:1000])
     elif spoilt == "classes":
-        (tmp_path / judge.DESCRIPTION).write_text('{"objects": ["train"], "colors": ["red"]}')
+        (tmp_path / classifier.DESCRIPTION).write_text('{"objects": ["train"], "colors": ["red"]}')
     with pytest.raises(UserError, match="--train") as error:
         judge.load(tmp_path)
     assert "\n" not in str(error.value)
@@ -191,9 +192,9 @@ def test_script_prints_and_writes_the_shares(tmp_path, monkeypatch, capsys):
 def test_script_trains_and_refuses_nonsense(tmp_path, capsys):
     script().main(["--train", "--scenes", "128", "--epochs", "1", "--probe", str(tmp_path)])
     assert "spoilt color" in capsys.readouterr().out
-    assert json.loads((tmp_path / judge.DESCRIPTION).read_text())["trained"]["scenes"] == 128
+    assert json.loads((tmp_path / classifier.DESCRIPTION).read_text())["trained"]["scenes"] == 128
     with pytest.raises(UserError, match="--count 0"):
         script().main(["--count", "0"])
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="another file"):
-        script().write(tmp_path / "file" / "x.json", {})
+        measure.write(tmp_path / "file" / "x.json", {})

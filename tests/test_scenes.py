@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools.coco import COCO
 
-from t2i.data import scenes
-from t2i.data.paint import PALETTE
+from t2i.data.draw import draw_world
 from t2i.errors import UserError
+from t2i.painting.pen import PALETTE
+from t2i.worlds import scenes
+from t2i.worlds.scenes._captions import describe
 
 seeds = st.integers(0, 2**40)
 indices = st.integers(0, 2**31)
@@ -46,8 +49,8 @@ def test_size_changes_the_pixels_not_the_picture():
 
 def test_make_is_the_same_whatever_count_and_workers(tmp_path):
     told = []
-    few = scenes.make(tmp_path / "few", 120, seed=4, size=32, workers=1, progress=told.append)
-    many = scenes.make(tmp_path / "many", 240, seed=4, size=32, workers=2)
+    few = draw_world("scenes", tmp_path / "few", 120, 4, 32, scenes.HELD_OUT, workers=1, progress=told.append)
+    many = draw_world("scenes", tmp_path / "many", 240, 4, 32, scenes.HELD_OUT, workers=2)
     assert sum(told) == 120
     for path in sorted((few / "images").iterdir()):
         assert path.read_bytes() == (many / "images" / path.name).read_bytes()
@@ -58,7 +61,7 @@ def test_make_is_the_same_whatever_count_and_workers(tmp_path):
 
 
 def test_make_writes_coco_captions(tmp_path, capsys):
-    folder = scenes.make(tmp_path, 12, seed=1, size=32, workers=1)
+    folder = draw_world("scenes", tmp_path, 12, 1, 32, scenes.HELD_OUT, workers=1)
     coco = COCO(str(folder / "annotations.json"))
     assert len(coco.imgs) == 12
     for i, image in coco.imgs.items():
@@ -66,7 +69,7 @@ def test_make_writes_coco_captions(tmp_path, capsys):
         assert [a["caption"] for a in coco.imgToAnns[i]] == captions
         assert image["attributes"] == json.loads(json.dumps(attributes))
         assert image["license"] in {x["id"] for x in coco.dataset["licenses"]}
-        with scenes.Image.open(folder / "images" / image["file_name"]) as stored:
+        with Image.open(folder / "images" / image["file_name"]) as stored:
             assert stored.size == (image["width"], image["height"]) == drawn.size
             error = np.asarray(stored, float) - np.asarray(drawn, float)
         assert np.abs(error).mean() < 2.5
@@ -75,9 +78,9 @@ def test_make_writes_coco_captions(tmp_path, capsys):
 
 def test_held_out_pairs_never_occur_and_all_others_do():
     seen: Counter = Counter()
-    allowed = scenes._allowed(scenes.HELD_OUT, False)
+    allowed = scenes.allowed(scenes.HELD_OUT, False)
     for i in range(6000):
-        seen.update(every_pair(scenes._plan(random.Random(i), allowed, scenes.HELD_OUT)))
+        seen.update(every_pair(scenes.plan_picture(random.Random(i), allowed, scenes.HELD_OUT)))
     assert not set(seen) & set(scenes.HELD_OUT)
     coloured = {(c, name) for name, colors in scenes.OBJECTS.items() for c in colors}
     assert coloured - set(scenes.HELD_OUT) <= set(seen)
@@ -122,7 +125,7 @@ def test_hold_out_reaches_what_comes_along_and_its_opposite(seed):
 )
 def test_wrong_hold_out_is_one_clear_line(tmp_path, held_out, only, says):
     with pytest.raises(UserError, match=re.escape(says)) as error:
-        scenes.make(tmp_path, 1, held_out=held_out, only_held_out=only, workers=1)
+        draw_world("scenes", tmp_path, 1, 0, 64, held_out, only, workers=1)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
 
@@ -149,7 +152,7 @@ def test_every_colour_is_in_the_picture_where_the_box_says():
 @settings(max_examples=100, deadline=None)
 @given(seeds, indices)
 def test_boxes_lie_inside_and_subjects_are_large(seed, index):
-    plan = scenes._plan(random.Random(f"{seed}/{index}"), scenes._allowed((), False), ())
+    plan = scenes.plan_picture(random.Random(f"{seed}/{index}"), scenes.allowed((), False), ())
     for thing in plan["objects"]:
         x, y, w, h = thing["box"]
         assert min(x, y) >= 0
@@ -241,8 +244,8 @@ def check_claims(caption: str, attributes: dict) -> bool:
 @settings(max_examples=200, deadline=None)
 @given(seeds, indices)
 def test_captions_are_distinct_true_and_name_the_colour(seed, index):
-    attributes = scenes._plan(random.Random(f"{seed}/{index}/plan"), scenes._allowed((), False), ())
-    captions = scenes._describe(attributes, random.Random(f"{seed}/{index}/words"))
+    attributes = scenes.plan_picture(random.Random(f"{seed}/{index}/plan"), scenes.allowed((), False), ())
+    captions = describe(attributes, scenes.SCENES[attributes["scene"]], random.Random(f"{seed}/{index}/words"))
     assert len(set(captions)) == 5
     named = [check_claims(caption, attributes) for caption in captions]
     assert all(c[0].isupper() and c.endswith(".") for c in captions)

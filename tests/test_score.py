@@ -13,10 +13,13 @@ import torch.multiprocessing as mp
 from PIL import Image
 
 from t2i import config
-from t2i.data import coco, shards
+from t2i.data import coco
+from t2i.data.manifest import Options
+from t2i.data.write import write_shards
 from t2i.encoders.text import load_text_encoder
 from t2i.errors import UserError
-from t2i.metrics import compare, equivariance, inception, lpips_diversity, networks, sources, suite
+from t2i.metrics import compare, equivariance, lpips_distance, networks, sources, suite
+from t2i.metrics.networks import Settings, inception
 from t2i.model import load_model, save_model
 from t2i.nets.generators import stylegan2
 from t2i.pictures import to_uint8
@@ -25,8 +28,8 @@ from t2i.rng import SampleRng
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 TINY = [
-    "model.resolution=16", "model.channel_base=128", "model.channel_max=8", "model.latent_dim=8", "model.style_dim=8",
-    "model.mapping_layers=1",
+    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8", "discriminator.channel_max=8", "generator.latent_dim=8", "generator.style_dim=8",
+    "generator.mapping_layers=1",
 ]  # fmt: skip
 
 
@@ -221,13 +224,17 @@ def test_both_published_forms_of_inception_are_one_network(inception_files, monk
 
     before = torch.get_rng_state()
     with pytest.warns(UserWarning, match="not 6726825d0af5f729"):
-        ours = [inception.load(inception_files / name) for name in inception.FILES]
+        ours = [
+            networks.load("inception", Settings({"inception": str(inception_files / name)}), "cpu")
+            for name in inception.FILES
+        ]
     assert torch.equal(before, torch.get_rng_state())
-    assert networks.hashed(ours[0]) == networks.hashed(ours[1])
+    assert ours[0].fingerprint == ours[1].fingerprint
     pixels = torch.randint(0, 256, (2, 3, 24, 24), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     images = pixels.float() / 127.5 - 1
     theirs = FeatureExtractorInceptionV3("x", ["2048", "logits_unbiased"], str(inception_files / inception.FILES[0]))
-    for a, b, c in zip(ours[0](images), ours[1](images), theirs(pixels)):
+    seen = [network.see(images, range(2)).values() for network in ours]
+    for a, b, c in zip(*seen, theirs(pixels), strict=True):
         assert torch.equal(a, c)
         assert torch.equal(b, c)
     # Found in torch's cache without being named.
@@ -297,9 +304,8 @@ def test_ppl_and_lpips_walk_the_generator(model, tiny_shards, tmp_path, monkeypa
         def forward(self, a, b):
             return (a - b).double().square().flatten(1).sum(1)
 
-    for module in (networks, suite):
-        monkeypatch.setattr(module, "missing", lambda *_: None)
-    monkeypatch.setattr(lpips_diversity, "load", lambda *_: Squared())
+    monkeypatch.setattr(networks, "missing", lambda *_: None)
+    monkeypatch.setattr(lpips_distance, "load", lambda *_: Squared())
     result = command(
         "--checkpoint", model, "--reference", tiny_shards, "--metrics", "ppl,lpips_diversity", "--samples", 6,
         "--pairs", 3, out=tmp_path / "a.json",
@@ -317,11 +323,11 @@ def test_equivariance_of_a_generator(tiny_shards, tmp_path):
     ask = ("--checkpoint", tmp_path / "m", "--captions", tmp_path / "captions.txt")
     result = command(*ask, "--metrics", "eq_r,eq_t", out=tmp_path / "a.json")
     assert list(result["scores"]) == ["eq_t", "eq_t_frac", "eq_r"]
-    # What the table's way through squared errors says is what the metric says of the same pictures.
+    # What the suite's way through squared errors says is what the metric says of the same pictures.
     model = load_model(tmp_path / "m")
-    z = SampleRng([0, 1, 2]).randn(3, 8)
+    latent = model.generator.latent(3, SampleRng([0, 1, 2]))
     text = model.text_encoder(["a red bus", "a dog", "a zebra"])
-    expected = equivariance.compute(model.generator, z, text)
+    expected = equivariance.compute(model.generator, latent, text)
     assert list(result["scores"].values()) == pytest.approx(list(expected.values()))
     assert "eq_t" not in command(*ask, out=tmp_path / "a.json")["scores"]  # costs too much to be had unasked
 
@@ -398,7 +404,7 @@ def test_an_encoder_of_another_world_is_told_by_real_captions(tmp_path):
     data = SHARED / "data" / "flickr8k-128"
     annotations = coco.read(data / "annotations" / "captions_val.json")
     annotations.pictures = annotations.pictures[:60]
-    shards.make(annotations, data / "images", tmp_path / "val", shards.Options(size=32), {"kind": "coco"}, workers=1)
+    write_shards(annotations, data / "images", tmp_path / "val", Options(size=32), {"kind": "coco"}, workers=1)
     result = command("--agreement", tmp_path / "val", "--clip", "scenes-clip-score", out=tmp_path / "a.json")
     assert 0.35 < result["scores"]["encoder_agreement"] < 0.75
     assert result["scores"]["encoder_image_to_text_r1"] < 0.2

@@ -19,7 +19,9 @@ import pytest
 import webdataset
 from PIL import Image
 
-from t2i.data import coco, shards
+from t2i.data import coco
+from t2i.data.manifest import Options, shard_name
+from t2i.data.write import write_shards
 from t2i.errors import UserError
 
 REPOSITORY = Path(__file__).parents[1]
@@ -51,8 +53,8 @@ def write_set(folder: Path, pictures: dict[int, Image.Image | bytes | None]) -> 
 
 def make(folder: Path, out: Path, size: int = 16, per_shard: int = 4, source: dict = SOURCE, **more) -> dict:
     known = {k: more.pop(k) for k in ("fit", "limit", "clip") if k in more}
-    options = shards.Options(size=size, per_shard=per_shard, **known)
-    return shards.make(coco.read(folder / "captions.json"), folder / "images", out, options, source, **more)
+    options = Options(size=size, per_shard=per_shard, **known)
+    return write_shards(coco.read(folder / "captions.json"), folder / "images", out, options, source, **more)
 
 
 def samples(out: Path) -> dict[int, tuple[Image.Image, dict]]:
@@ -159,8 +161,8 @@ def test_killed_and_continued_equals_uninterrupted(tmp_path, run):
 
 @pytest.fixture(scope="module")
 def encode():
+    from t2i.data.features import Features
     from t2i.encoders.clip import load_clip
-    from t2i.encoders.features import Features
 
     return Features(load_clip("scenes-clip"))
 
@@ -265,10 +267,10 @@ def test_repaired_pictures_are_noticed(tmp_path):
     write_set(tmp_path, {i: noise(20, 20, i) for i in range(8)} | {3: None})
     out = tmp_path / "out"
     make(tmp_path, out, max_bad=1)
-    times = [os.stat(out / shards.shard_name(i)).st_mtime_ns for i in range(2)]
+    times = [os.stat(out / shard_name(i)).st_mtime_ns for i in range(2)]
     noise(20, 20, 3).save(tmp_path / "images" / "3.jpg")
     assert make(tmp_path, out, max_bad=1)["samples"] == 8
-    after = [os.stat(out / shards.shard_name(i)).st_mtime_ns for i in range(2)]
+    after = [os.stat(out / shard_name(i)).st_mtime_ns for i in range(2)]
     assert after[0] != times[0]
     assert after[1] == times[1]
     write_set(tmp_path / "again", {i: noise(20, 20, i) for i in range(8)})
@@ -290,83 +292,6 @@ def test_other_options_need_another_folder(tmp_path):
     (out / "manifest.json").unlink()
     with pytest.raises(UserError, match="without a manifest"):
         make(tmp_path, out)
-
-
-def flat(color: tuple[int, int, int], mode: str = "RGB") -> Image.Image:
-    return Image.new("RGB", (24, 16), color).convert(mode)
-
-
-def saved(image: Image.Image, kind: str = "PNG", **options) -> bytes:
-    data = io.BytesIO()
-    image.save(data, kind, **options)
-    return data.getvalue()
-
-
-GREY16 = Image.fromarray(np.full((16, 24), 200 * 257, np.uint16))
-CLEAR_RED = Image.new("RGBA", (24, 16), (255, 0, 0, 0))
-PALETTE = flat((200, 30, 60)).quantize(4)
-
-
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (saved(flat((90, 90, 90), "L"), "JPEG"), (90, 90, 90)),
-        (saved(flat((200, 30, 60), "CMYK"), "JPEG", quality=100), (200, 30, 60)),
-        (saved(PALETTE), (200, 30, 60)),
-        (saved(PALETTE, transparency=0), (255, 255, 255)),  # the palette's only colour is the clear one
-        (saved(GREY16), (200, 200, 200)),
-        (saved(CLEAR_RED), (255, 255, 255)),
-        (saved(flat((90, 90, 90), "LA")), (90, 90, 90)),
-        (saved(flat((255, 255, 255), "1")), (255, 255, 255)),
-        (saved(flat((200, 30, 60)), "BMP"), (200, 30, 60)),
-    ],
-    ids=["grey", "cmyk", "palette", "clear palette", "16 bit", "clear", "grey alpha", "1 bit", "bmp"],
-)
-def test_every_kind_of_picture_becomes_rgb(tmp_path, data, expected):
-    path = tmp_path / "picture"
-    path.write_bytes(data)
-    made, width, height = shards.prepare(path, shards.Options(size=8))
-    image = Image.open(io.BytesIO(made))
-    assert (image.format, image.mode, image.size, (width, height)) == ("JPEG", "RGB", (8, 8), (24, 16))
-    assert np.abs(np.asarray(image).astype(int) - expected).max() <= 3
-
-
-def stripes(width: int, height: int) -> Image.Image:
-    """Left third red, middle green, right third blue."""
-    array = np.zeros((height, width, 3), np.uint8)
-    for i in range(3):
-        array[:, i * width // 3 : (i + 1) * width // 3, i] = 255
-    return Image.fromarray(array)
-
-
-def test_crop_and_squash(tmp_path):
-    path = tmp_path / "wide.png"
-    stripes(96, 32).save(path)
-    crop, *_ = shards.prepare(path, shards.Options(size=16))
-    squash, *_ = shards.prepare(path, shards.Options(size=16, fit="squash"))
-    middle = np.asarray(Image.open(io.BytesIO(crop))).astype(int)
-    whole = np.asarray(Image.open(io.BytesIO(squash))).astype(int)
-    assert np.abs(middle - (0, 255, 0)).max() <= 3  # nothing of the neighbours enters at the cut
-    assert np.abs(whole[8, [2, 8, 13]] - [(255, 0, 0), (0, 255, 0), (0, 0, 255)]).max() <= 12
-
-
-def test_exif_orientation_is_applied(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera lay on its side: turn a quarter clockwise to see it upright
-    path = tmp_path / "turned.jpg"
-    path.write_bytes(saved(stripes(96, 32), "JPEG", exif=exif, subsampling=0, quality=95))
-    made, width, height = shards.prepare(path, shards.Options(size=16, fit="squash"))
-    assert (width, height) == (32, 96)
-    column = np.asarray(Image.open(io.BytesIO(made))).astype(int)[[2, 8, 13], 8]
-    assert column.argmax(1).tolist() == [0, 1, 2]  # left has become top
-
-
-def test_a_picture_that_fits_is_stored_as_it_is(tmp_path):
-    path = tmp_path / "fits.jpg"
-    path.write_bytes(saved(noise(16, 16), "JPEG", quality=70))
-    assert shards.prepare(path, shards.Options(size=16))[0] == path.read_bytes()
-    path.write_bytes(saved(noise(16, 16).convert("L"), "JPEG"))
-    assert shards.prepare(path, shards.Options(size=16))[0] != path.read_bytes()
 
 
 CAPTION = {"id": 1, "image_id": 1, "caption": "a"}
@@ -422,7 +347,7 @@ def test_mistakes_on_the_command_line(tmp_path, run):
     assert "No such file" in error("coco", "--images", images, "--annotations", tmp_path / "no.json")
     assert "--held-out 'red'" in error("scenes", "--count", 3, "--held-out", "red")
     assert "--count 0" in error("scenes", "--count", 0)
-    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    hold = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); input()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", hold, str(out / ".lock")], **pipes) as other:
         other.stdout.readline()

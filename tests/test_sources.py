@@ -6,7 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from t2i.data import coco, shards
+from t2i.data import coco
+from t2i.data.manifest import Options
+from t2i.data.write import write_shards
 from t2i.errors import UserError
 from t2i.metrics import sources
 from t2i.pictures import to_uint8
@@ -59,7 +61,7 @@ def test_leakage_is_by_picture_and_captions_not_by_number_alone(tiny_shards, tmp
     for entry in listed:
         Image.new("RGB", (16, 16)).save(images / entry["file_name"])
     file.write_text(json.dumps({"images": listed, "annotations": said}))
-    shards.make(coco.read(file), images, tmp_path / "train", shards.Options(size=16), {"kind": "coco"}, workers=1)
+    write_shards(coco.read(file), images, tmp_path / "train", Options(size=16), {"kind": "coco"}, workers=1)
     with pytest.warns(UserWarning, match="leakage: 2 of the 40"):
         assert sources.overlap(str(tmp_path / "train"), reference) == 2
     assert sources.overlap(str(tmp_path / "nowhere"), reference) is None

@@ -19,8 +19,8 @@ from t2i.step import train_step
 from t2i.views import Views
 
 TINY = [
-    "model.resolution=16", "model.channel_base=128", "model.channel_max=8", "model.latent_dim=8", "model.style_dim=8",
-    "model.mapping_layers=1", "model.mbstd_group=2", "train.batch=4", "loss.path_length.weight=0", "loss.r1.weight=0",
+    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8", "discriminator.channel_max=8", "generator.latent_dim=8", "generator.style_dim=8",
+    "generator.mapping_layers=1", "discriminator.mbstd_group=2", "train.batch=4", "loss.path_length.weight=0", "loss.r1.weight=0",
 ]  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def calls(monkeypatch, run):
 
     watch(type(run.G), "forward", "G")
     watch(type(run.D), "forward", "D")
-    watch(Clip, "image_features", "clip")
+    watch(Clip, "features", "clip")
     watch(Vgg, "forward", "vgg")
     watch(type(run.text_encoder), "forward", "text")
     return seen

@@ -388,18 +388,18 @@ def test_mistakes_name_the_field():
             build(model(attention=config.Attention(**options)), TEXT, WORD)
     with pytest.raises(UserError, match="no words"):
         stylegan2.Generator(model(attention=config.Attention(words=[16])), TEXT)
-    with pytest.raises(UserError, match=r"model.stylegan3=x.*model.attention.kind=y"):
-        config.load(None, ["model.stylegan3=x", "model.attention.kind=y"])
+    with pytest.raises(UserError, match=r"generator.equivariance=x.*generator.word_attention_kind=y"):
+        config.load(None, ["generator.equivariance=x", "generator.word_attention_kind=y"])
 
 
 # ---- training
 
 BACKBONES = {
     "stylegan3-r, cross": [
-        "model.name=stylegan3", "model.stylegan3=r", "model.stylegan3_layers=4", "model.attention.kind=cross",
+        "generator.name=stylegan3", "generator.equivariance=r", "generator.layers=4", "generator.word_attention_kind=cross",
         "train.d_blur_kimg=0.006",
     ],
-    "stylegan2, modulation": ["model.attention.kind=modulation", "model.noise=true"],
+    "stylegan2, modulation": ["generator.word_attention_kind=modulation", "generator.noise=true"],
 }  # fmt: skip
 
 
@@ -407,8 +407,8 @@ BACKBONES = {
 def test_trains_resumes_bit_for_bit_and_draws(backbone, arguments, monkeypatch):  # noqa: F811
     """With attention everywhere, R1 and path length on: two steps, stopped in between or not."""
     settings = [
-        *BACKBONES[backbone], "model.attention.words=[16]", "model.attention.g_self=[16]",
-        "model.attention.d_self=[8]", "loss.path_length.every=1", "loss.r1.every=1",
+        *BACKBONES[backbone], "generator.word_attention=[16]", "generator.self_attention=[16]",
+        "discriminator.self_attention=[8]", "loss.path_length.every=1", "loss.r1.every=1",
     ]  # fmt: skip
     whole = run_here(arguments, monkeypatch, *settings, "name=whole", "train.kimg=0.008")
     for kimg in (0.004, 0.008):

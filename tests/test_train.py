@@ -20,8 +20,8 @@ from t2i.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 TINY = [
-    "model.resolution=16", "model.channel_base=128", "model.channel_max=8", "model.latent_dim=8",
-    "model.style_dim=8", "model.mapping_layers=1", "train.batch=4", "log.every=1", "log.grid=2",
+    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8", "discriminator.channel_max=8", "generator.latent_dim=8",
+    "generator.style_dim=8", "generator.mapping_layers=1", "train.batch=4", "log.every=1", "log.grid=2",
     "log.snapshot_kimg=0.016", "data.workers=0", "loss.path_length.weight=2", "loss.path_length.every=2",
     "loss.r1.every=2",
 ]  # fmt: skip
@@ -145,7 +145,7 @@ def test_sigterm_writes_a_checkpoint_before_leaving(arguments, tmp_path):
 
 
 def test_two_processes_train_through_the_documented_command(arguments, tmp_path):
-    process = launch(arguments, "train.kimg=0.008", "train.accumulate=2", "model.mbstd_group=1", processes=2)
+    process = launch(arguments, "train.kimg=0.008", "train.accumulate=2", "discriminator.mbstd_group=1", processes=2)
     out = process.communicate(timeout=240)[0]
     assert process.returncode == 0, out
     assert "2 process(es)" in out
@@ -194,7 +194,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_intact(arguments, m
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("model.name=stylegan9", "stylegan2"),
+        ("generator.name=stylegan9", "stylegan2"),
         ("data.shards=nowhere", "nowhere"),
         ("model.resolution=32", "16"),
         ("resume=maybe", "auto"),
@@ -214,7 +214,7 @@ def test_mistakes_are_one_line(arguments, monkeypatch, override, said):
 def test_another_model_does_not_resume(arguments, monkeypatch):
     run_here(arguments, monkeypatch, "train.kimg=0.004")
     with pytest.raises(UserError, match="does not fit"):
-        run_here(arguments, monkeypatch, "train.kimg=0.008", "model.style_dim=12")
+        run_here(arguments, monkeypatch, "train.kimg=0.008", "generator.style_dim=12")
     with pytest.raises(UserError, match="resume=never"):
         run_here(arguments, monkeypatch, "train.kimg=0.008", "resume=never")
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
+from t2i.encoders.vocabulary import CompactTokenizer, collect
 from test_encoders import SMALL, words
 
 from t2i.encoders.clip import load_clip
 from t2i.encoders.text import load_text_encoder
-from t2i.encoders.vocabulary import CompactTokenizer, collect
 from t2i.errors import UserError
 from t2i.fit import clip as fit
 from t2i.fit.options import ClipOptions
@@ -74,7 +74,7 @@ def test_vit(tiny_shards, tmp_path, monkeypatch):
     clip = load_clip(str(tmp_path / "one"))
     text = clip.text(["a red train", "a zzyzx train"])
     assert (clip.size, clip.dim, text.words.shape) == (32, 8, (2, 32, 16))
-    assert clip.image_features(torch.rand(2, 3, 16, 16)).shape == (2, 8)
+    assert clip.features(torch.rand(2, 3, 16, 16)).shape == (2, 8)
     # open_clip reads the folder on its own.
     network = open_clip.create_model(f"local-dir:{tmp_path / 'one'}", require_pretrained=True)
     assert network.visual.proj.equal(one["visual.proj"].float())

@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from t2i.data import scenes
 from t2i.encoders.vgg import Vgg, load_vgg
 from t2i.errors import UserError
 from t2i.fit import vgg as fit
-from t2i.metrics import probe
+from t2i.probes import scenes as probe
 
 ROOT = Path(__file__).parents[1]
 

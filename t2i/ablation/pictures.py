@@ -14,7 +14,8 @@ from PIL import Image
 
 from t2i.ablation.results import Outcome
 from t2i.ablation.trials import Ablation
-from t2i.data.loader import BadSample, Samples
+from t2i.data.samples import Samples
+from t2i.data.tars import BadSample
 from t2i.errors import UserError
 
 SEARCHED = 20_000  # samples whose captions are compared with the prompts

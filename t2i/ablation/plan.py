@@ -175,13 +175,10 @@ def _check(row: Row, devices: int, problems: list[str]) -> Config | None:
                 raise UserError(f"{item}: the ablation sets {item.split('=')[0]} itself; leave it out")
         if not row.config:
             raise UserError("no config; name a YAML for all rows (config: configs/x.yaml) or for this one")
-        settings = config.load(row.config, row.overrides, devices)
-        from t2i import losses  # here, so that mistakes in names and options need not wait for torch
-        from t2i.model import backbone
+        settings = config.load(row.config, row.overrides)
+        from t2i import build  # here, so that mistakes in names and options need not wait for torch
 
-        for table in (losses.GENERATOR, losses.DISCRIMINATOR):
-            losses.choose(table, settings.loss)
-        backbone(settings.model.name)
+        build.objectives(settings)
         if settings.train.minutes:
             raise UserError(
                 f"train.minutes={settings.train.minutes:g}: rows are compared at equal kimg; set train.kimg and "

@@ -19,7 +19,7 @@ from t2i.encoders.text import load_text_encoder
 from t2i.errors import UserError
 from t2i.interfaces import Batch
 from t2i.log import memory_gb
-from t2i.losses import adversarial, regularization
+from t2i.losses import adversarial, latents, penalties
 from t2i.rng import Rng
 from t2i.views import Views
 
@@ -46,6 +46,9 @@ def phases(settings: Config, precision: str, batch: int, repeat: int, device: to
     image = rng.randn(batch, 3, settings.model.resolution, settings.model.resolution)
     sample = Batch(image, captions, torch.arange(batch, device=device))
 
+    with torch.no_grad():
+        given = fakes(G, text, rng)  # for phases that draw nothing
+
     def g_forward() -> None:
         with torch.no_grad(), run.autocast():
             fakes(G, text, rng)
@@ -53,7 +56,7 @@ def phases(settings: Config, precision: str, batch: int, repeat: int, device: to
     def g_step() -> None:
         D.requires_grad_(False)
         with run.autocast():
-            loss = adversarial.generator(Views(run, sample, text, fakes(G, text, rng), rng))
+            loss = adversarial.generator(Views(run, sample, text, *fakes(G, text, rng), rng))
         loss.backward()
         D.requires_grad_(True)
         G.zero_grad()
@@ -62,19 +65,19 @@ def phases(settings: Config, precision: str, batch: int, repeat: int, device: to
         with run.autocast():
             with torch.no_grad():
                 fake = fakes(G, text, rng)
-            loss = adversarial.discriminator(Views(run, sample, text, fake, rng))
+            loss = adversarial.discriminator(Views(run, sample, text, *fake, rng))
         loss.backward()
         D.zero_grad()
 
     def r1() -> None:
         with run.autocast():
-            loss = regularization.r1(Views(run, sample, text, image, rng, leaves={"real"}))
+            loss = penalties.r1(Views(run, sample, text, *given, rng, {"real"}))
         loss.backward()
         D.zero_grad()
 
     def path_length() -> None:
         with run.autocast():
-            loss = regularization.path_length(Views(run, sample, text, image, rng))
+            loss = latents.path_length(Views(run, sample, text, *given, rng))
         loss.backward()
         G.zero_grad()
 
@@ -99,13 +102,13 @@ def phases(settings: Config, precision: str, batch: int, repeat: int, device: to
 def encoders(settings: Config, batch: int, repeat: int, device: torch.device) -> list[dict[str, Any]]:
     """The frozen text encoder, and CLIP's image tower with the backward pass to the picture."""
     text_encoder = load_text_encoder(settings.encoders.text, device)
-    clip = load_clip(settings.encoders.clip, device)
+    clip = load_clip(settings.encoders.clip, device, cut_size=0.9)
     side = settings.model.resolution
     image = torch.randn(batch, 3, side, side, device=device).requires_grad_()
     captions = [f"{CAPTIONS[i % 2]} {i // 2}" for i in range(batch)]
     calls = {
         "text encoder": lambda: text_encoder(captions),
-        "CLIP image, forward+backward": lambda: clip.image_features(image, Rng(0, device=device), 0.9).sum().backward(),
+        "CLIP image, forward+backward": lambda: clip.features(image, Rng(0, device=device)).sum().backward(),
     }
     rows = []
     for name, call in calls.items():

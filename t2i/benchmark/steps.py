@@ -13,7 +13,8 @@ from t2i.benchmark.parts import CAPTIONS
 from t2i.benchmark.timing import clock
 from t2i.config import Config
 from t2i.interfaces import Batch
-from t2i.step import Run, train_step
+from t2i.run import Run
+from t2i.step import train_step
 
 COLUMNS = {"run": "", "batch": "", "ms a step": ".1f", "s a kimg": ".1f", "ratio": ".3f"}
 
@@ -23,7 +24,7 @@ def compare(settings: Sequence[Config], repeat: int, device: torch.device) -> li
     steps of a cycle of lazy losses, of which each is the median of `repeat`."""
     runs = [build_run(s, device) for s in settings]
     batches = [random_batches(run) for run in runs]
-    cycle = math.lcm(*(t.every for run in runs for t in [*run.d_losses, *run.g_losses]))
+    cycle = math.lcm(*(t.every for run in runs for t in run.terms()))
     taken: list[list[list[float]]] = [[[] for _ in range(cycle)] for _ in runs]
     with tqdm(total=repeat * cycle + 1, unit="step", disable=None, leave=False) as bar:
         for step in range(-1, repeat * cycle):  # the first warms up
@@ -36,7 +37,7 @@ def compare(settings: Sequence[Config], repeat: int, device: torch.device) -> li
             bar.update()
     rows: list[dict[str, Any]] = []
     for run, times in zip(runs, taken):
-        seconds, size = sum(statistics.median(t) for t in times) / cycle, run.config.train.batch
+        seconds, size = sum(statistics.median(t) for t in times) / cycle, run.shown
         rows.append({
             "run": run.config.name, "batch": size, "ms a step": 1e3 * seconds, "s a kimg": 1e3 * seconds / size,
         })  # fmt: skip
@@ -49,4 +50,4 @@ def random_batches(run: Run) -> list[Batch]:
     rows = train.batch // train.accumulate
     image = torch.rand(rows, 3, *[run.config.model.resolution] * 2) * 2 - 1
     one, two = ([f"{CAPTIONS[n]} {i}" for i in range(rows)] for n in (0, 1))
-    return [Batch(image, one, torch.arange(rows), two).to(run.device) for _ in range(train.accumulate)]
+    return [Batch(image, one, torch.arange(rows), two).to(run.device) for _ in range(train.accumulate * train.d_steps)]

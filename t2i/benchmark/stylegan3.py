@@ -109,7 +109,7 @@ def measure(published: bool, settings: Config, batch: int, repeat: int, device: 
 
     @torch.no_grad()
     def forward() -> Tensor:
-        return fakes(G, text, Rng(0, device=device))
+        return fakes(G, text, Rng(0, device=device))[1].image
 
     def step() -> None:
         update(G, D, text)
@@ -118,7 +118,7 @@ def measure(published: bool, settings: Config, batch: int, repeat: int, device: 
     def run() -> dict[str, Any]:
         found: dict[str, Any] = {"G forward": seconds(forward, repeat, device), "picture": forward().cpu()}
         found["G step"] = seconds(step, repeat, device)
-        found["kept"] = kept(lambda: fakes(G, text, Rng(0, device=device))) / 2**30
+        found["kept"] = kept(lambda: fakes(G, text, Rng(0, device=device))[1].image) / 2**30
         found["peak"] = memory_gb(device)
         return found
 
@@ -137,7 +137,7 @@ def sentences(batch: int, device: torch.device) -> Text:
 def update(G: Any, D: Any, text: Text) -> None:
     """The generator's gradients of the adversarial game."""
     D.requires_grad_(False)
-    F.softplus(-D(fakes(G, text, Rng(0, device=text.sentence.device)), text).logit).mean().backward()
+    F.softplus(-D(fakes(G, text, Rng(0, device=text.sentence.device))[1].image, text).logit).mean().backward()
     D.requires_grad_(True)
 
 

@@ -1,7 +1,6 @@
 """COCO caption annotations → one record a picture, with everything that does not fit together set aside."""
 
 import contextlib
-import hashlib
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from pycocotools.coco import COCO
 
+from t2i import files
 from t2i.errors import UserError
 
 
@@ -48,7 +48,7 @@ def read(path: str | Path) -> Annotations:
     """Reads a captions_*.json through pycocotools. UserError where it is not one."""
     path = Path(path)
     try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        sha256 = files.sha256(path)
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress there
             coco = COCO(str(path))
     except OSError as error:

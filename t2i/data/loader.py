@@ -1,8 +1,10 @@
-"""WebDataset shards → batches: the same ones for a seed and a step, whatever the number of processes and workers.
+"""WebDataset shards → batches: the same samples for a seed and a position, whatever the number of processes and
+workers and the size of the batches.
 
-Everything is a function of the position: the how-manyeth sample of the run it is, over all processes. Position p is
-sample p mod count of epoch p div count, in that epoch's order; caption and flip are drawn from (seed, p). So a run
-resumes at the exact sample by starting at its step, and nothing about the loader needs to be saved.
+The samples of a run are numbered 0, 1, 2, … over all its processes; a sample's number is its position, and everything
+is a function of it. Position p is sample p mod count of epoch p div count, in that epoch's order; caption and flip are
+drawn from (seed, p). So a run resumes at the exact sample by starting at its position, with another batch size if need
+be, and nothing about the loader needs to be saved.
 """
 
 import itertools
@@ -20,8 +22,8 @@ from torch.utils.data import Dataset
 from t2i.data import captions
 from t2i.data.order import Order
 from t2i.data.samples import Sample, Samples, decode
-from t2i.data.shards import spread
 from t2i.data.tars import BadSample, remedy
+from t2i.data.workers import compute_ahead
 from t2i.errors import UserError
 from t2i.interfaces import Batch
 from t2i.rng import derive_seed
@@ -50,8 +52,8 @@ class _Rows:
 
 
 @dataclass
-class _Steps(Dataset):
-    """Step → this process's rows of its batch; a UserError is returned, not raised."""
+class _Batches(Dataset):
+    """Position at which a batch begins → this process's rows of it; a UserError is returned, not raised."""
 
     samples: Samples
     seed: int
@@ -78,18 +80,19 @@ class _Steps(Dataset):
         if self.varied:  # the stored features are of captions as they were written
             self.extra.pop(CLIP_TEXT, None)
 
-    def __getitem__(self, step: int) -> _Rows | UserError:
+    def __getitem__(self, begin: int) -> _Rows | UserError:
         # An exception would reach the training process as pages of text.
         try:
-            return self._rows(step)
+            return self._rows(begin)
         except UserError as error:
             return error
 
-    def _rows(self, step: int) -> _Rows:
+    def _rows(self, begin: int) -> _Rows:
         # Interleaved, as Rng gives out its rows, so that neighbours stay together in a process's groups.
-        begin, everyone = step * self.batch * self.world, self.batch * self.world
+        everyone = self.batch * self.world
         numbers = self.order.take(range(begin + self.rank, begin + everyone, self.world))
-        # Four numbers in [0, 1) a position: of a generator that counts, which starts anywhere at once.
+        # Four numbers in [0, 1) a position. Philox encrypts a counter into four numbers, so a position's are those of
+        # one value of the counter, whatever batch it comes in and wherever the run was started.
         random = np.random.Generator(np.random.Philox(key=self.key, counter=begin)).random((everyone, 4))
         draws = random[self.rank :: self.world].tolist()
         rngs = _Rngs([rest for *_, rest in draws])
@@ -212,10 +215,11 @@ def _sides(shape: torch.Size) -> str:
 
 
 class Loader:
-    """The batches of steps start, start + 1, … for ever.
+    """The batches of a run that has been shown `start` samples, over all its processes, for ever.
 
-    Step s of a global batch N = batch · world holds positions s·N … s·N + N - 1, and row j of process `rank` is
-    position s·N + j·world + rank. Batch.image lies in memory as torch.channels_last.
+    Of `world` processes that take `batch` rows each, N = batch · world together, step k = 0, 1, … holds positions
+    start + k·N … start + (k + 1)·N - 1, and row j of process `rank` is position start + k·N + j·world + rank.
+    Batch.image lies in memory as torch.channels_last.
     """
 
     def __init__(
@@ -250,9 +254,9 @@ class Loader:
         self.read_count = self.broken_count = 0
         self._world = world
         self._offenders: dict[str, None] = {}
-        self._steps = _Steps(self.samples, seed, batch, rank, world, mirror, two_captions, word_dropout, paraphrase)
+        self._batches = _Batches(self.samples, seed, batch, rank, world, mirror, two_captions, word_dropout, paraphrase)
         first = self._first()
-        self._steps.like(first)
+        self._batches.like(first)
         self.resolution = first.image.shape[-1]
         if resolution is not None and first.image.shape[1:] != (resolution, resolution):
             raise UserError(
@@ -266,12 +270,12 @@ class Loader:
     @property
     def fields(self) -> set[str]:
         """Names of Batch.extra, but for clip_text2, which is where clip_text and two captions are."""
-        return set(self._steps.extra)
+        return set(self._batches.extra)
 
     def leave_out(self, *names: str) -> None:
         """No batch of a later iteration has these fields."""
         for name in names:
-            self._steps.extra.pop(name, None)
+            self._batches.extra.pop(name, None)
 
     def _first(self) -> Sample:
         """Some readable sample, near the beginning."""
@@ -282,8 +286,21 @@ class Loader:
                 reason = str(bad)
         raise UserError(f"data.shards={self.samples.source}: no sample can be read ({reason}); make the shards again")
 
+    def first_captions(self, count: int) -> list[str]:
+        """The first caption each of the first readable samples that differ in it: the same for any start."""
+        found: dict[str, None] = {}
+        for number in range(self.count):
+            if len(found) == count:
+                break
+            try:
+                found[self.samples.look_up(number).captions[0]] = None
+            except BadSample:
+                continue
+        return list(found)
+
     def __iter__(self) -> Iterator[Batch]:
-        for item in spread(self._steps, _From(self.start), self.workers, "data.workers"):
+        begins = itertools.count(self.start, self._batches.batch * self._world)
+        for item in compute_ahead(self._batches, begins, self.workers, "data.workers"):
             if isinstance(item, UserError):
                 raise item
             self._count(len(item.image), item.replaced, item.broken)
@@ -291,7 +308,7 @@ class Loader:
                 _to_float(item.image),
                 item.captions,
                 torch.tensor(item.image_id),
-                item.captions2 if self._steps.two else None,
+                item.captions2 if self._batches.two else None,
                 item.extra,
                 item.broken,
             )
@@ -306,8 +323,8 @@ class Loader:
                 log.warning("broken sample replaced: %s", line)
         # An epoch meets each broken sample once, so the share is measured against all of the epochs begun: a few bad
         # ones that happen to come first stop nothing. One of several processes may have more than its part of them.
-        begin = self.start * rows * self._world
-        epochs = (begin + self.read_count * self._world - 1) // self.count - begin // self.count + 1
+        end = self.start + self.read_count * self._world
+        epochs = (end - 1) // self.count - self.start // self.count + 1
         allowed = self.max_broken * self.count * epochs / self._world
         if self.broken_count > allowed + (3 * allowed**0.5 if self._world > 1 else 0):
             first = "; ".join(itertools.islice(self._offenders, 3))
@@ -315,13 +332,3 @@ class Loader:
                 f"data.max_broken={self.max_broken}: {self.broken_count} of {self.read_count} samples read are broken "
                 f"({self.broken_count / self.read_count:.1%}): {first}; make the shards again or allow more"
             )
-
-
-class _From:
-    """start, start + 1, …"""
-
-    def __init__(self, start: int):
-        self.start = start
-
-    def __iter__(self) -> Iterator[int]:
-        return itertools.count(self.start)

@@ -1,6 +1,5 @@
 """Tars of samples, here or elsewhere: which ones `data.shards` names, and one sample's bytes out of them."""
 
-import fcntl
 import glob
 import hashlib
 import json
@@ -8,9 +7,6 @@ import os
 import re
 import shutil
 import tarfile
-import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +15,10 @@ import numpy as np
 from webdataset.gopen import gopen
 from webdataset.shardlists import expand_urls
 
-from t2i.data.shards import read_manifest
+from t2i import files
+from t2i.data.manifest import Record, read_manifest
 from t2i.errors import UserError
-
-TIMEOUT = 60  # seconds without a byte before a download is given up
+from t2i.files import is_url, one_line
 
 
 class BadSample(Exception):
@@ -74,7 +70,7 @@ class Shard:
             # A read at a place leaves the file's position alone, which forked workers share.
             got = os.preadv(self._file, [data], begin)
         except OSError as error:
-            raise UserError(f"data.shards: cannot read {self.path()}: {_reason(error)}; bring it back") from None
+            raise UserError(f"data.shards: cannot read {self.path()}: {one_line(error)}; bring it back") from None
         if got < len(data):
             raise BadSample(f"{self.name}: {index.keys[number]}: the tar has become shorter")
         view = memoryview(data)
@@ -100,21 +96,16 @@ class Shard:
         path = self.cache / f"{hashlib.sha256(f'{self.url} {self.sha256}'.encode()).hexdigest()[:16]}-{label}.tar"
         try:
             self.cache.mkdir(parents=True, exist_ok=True)
-            with open(f"{path}.lock", "w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with files.lock(Path(f"{path}.lock")):
                 if not path.exists() or self.bytes not in (-1, path.stat().st_size):
-                    temporary = path.with_suffix(".tmp")
-                    try:
+                    with files.replacing(path) as temporary:
                         _download(self.url, temporary)
                         size = temporary.stat().st_size
                         if self.bytes not in (-1, size):
                             raise OSError(f"{size} bytes came, the manifest says {self.bytes}")
-                        os.replace(temporary, path)
-                    finally:
-                        temporary.unlink(missing_ok=True)
-        except (OSError, ValueError, AssertionError) as error:  # the last two from webdataset, for an unknown scheme
+        except OSError as error:
             raise UserError(
-                f"data.shards: cannot fetch {self.url} to {self.cache} ({_reason(error)}); check the address, the "
+                f"data.shards: cannot fetch {self.url} to {self.cache} ({one_line(error)}); check the address, the "
                 "network and the free space, and start again"
             ) from None
         return path
@@ -154,7 +145,7 @@ class _Index:
         except (tarfile.TarError, EOFError):
             pass  # what came before the damage can be used
         except OSError as error:
-            raise UserError(f"data.shards: cannot read {path}: {_reason(error)}; bring it back") from None
+            raise UserError(f"data.shards: cannot read {path}: {one_line(error)}; bring it back") from None
         self.spans = np.zeros((len(rows), 2 + 2 * len(self.names)), np.int64)
         for i, row in enumerate(rows):
             self.spans[i, 0] = min(offset for offset, _ in row.values())
@@ -167,37 +158,13 @@ class _Index:
 # --- which shards
 
 
-def is_url(text: str) -> bool:
-    return re.match(r"[a-z][a-z0-9]*:", text) is not None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"HTTP {error.code} {error.reason}"
-    if isinstance(error, urllib.error.URLError):
-        return str(error.reason)
-    return getattr(error, "strerror", None) or " ".join(str(error).split())
-
-
 def _download(url: str, path: Path) -> None:
     """Raises OSError."""
-    if not url.startswith(("http:", "https:")):
+    if url.startswith("pipe:"):
         with gopen(url, "rb") as source, path.open("wb") as out:
             shutil.copyfileobj(source, out, 1 << 20)
-        return
-    for wait in (1, 3, None):
-        try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT) as source, path.open("wb") as out:
-                shutil.copyfileobj(source, out, 1 << 20)
-                expected = source.headers.get("Content-Length")
-            if expected and path.stat().st_size != int(expected):
-                raise urllib.error.URLError(f"{path.stat().st_size} of {expected} bytes came")
-            return
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
-            if wait is None or refused:
-                raise
-            time.sleep(wait)
+    else:
+        files.fetch(url, path)
 
 
 def find(shards: str, cache: Path, complaints: list[str]) -> list[Shard]:
@@ -206,14 +173,11 @@ def find(shards: str, cache: Path, complaints: list[str]) -> list[Shard]:
         urls = expand_urls(shards)
     except (ValueError, AssertionError) as error:  # unbalanced braces; an environment variable that is not set
         raise UserError(f"data.shards={shards}: {error}; write for example 'shard-{{000000..000012}}.tar'") from None
-    manifests: dict[str, dict[str, dict[str, Any]]] = {}
+    manifests: dict[str, dict[str, Record]] = {}
 
-    def manifest(folder: str) -> dict[str, dict[str, Any]]:
+    def manifest(folder: str) -> dict[str, Record]:
         if folder not in manifests:
-            if folder.startswith(("http:", "https:")):
-                read = _remote_manifest(folder)
-            else:
-                read = None if is_url(folder) else read_manifest(Path(folder))
+            read = _remote_manifest(folder) if is_url(folder) else read_manifest(Path(folder))
             manifests[folder] = {record["file"]: record for record in (read or {}).get("shards", [])}
         return manifests[folder]
 
@@ -222,7 +186,7 @@ def find(shards: str, cache: Path, complaints: list[str]) -> list[Shard]:
         url = re.sub(r"^file:(//)?", "", url)
         if url.startswith("pipe:"):
             paths = [url]
-        elif url.startswith(("http:", "https:")) and not url.endswith(".tar"):
+        elif is_url(url) and not url.endswith(".tar"):
             paths = [f"{url.rstrip('/')}/{name}" for name in manifest(url.rstrip("/"))]
             if not paths:
                 raise UserError(
@@ -261,8 +225,7 @@ def find(shards: str, cache: Path, complaints: list[str]) -> list[Shard]:
 
 def _remote_manifest(folder: str) -> dict[str, Any] | None:
     try:
-        with urllib.request.urlopen(f"{folder}/manifest.json", timeout=TIMEOUT) as source:
-            return json.load(source)
+        return json.loads(files.read(f"{folder}/manifest.json", attempts=1))
     except (OSError, ValueError):
         return None
 

@@ -1,38 +1,42 @@
 """CLIP's image features, differentiable with respect to the picture (Radford et al. 2021, 2103.00020)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from t2i.encoders.pretrained import load
+from t2i.encoders import pretrained
+from t2i.encoders.frozen import Frozen
 from t2i.encoders.text import TextEncoder
 from t2i.errors import UserError
 from t2i.interfaces import Text
 from t2i.rng import Rng
 
 
-class Clip(nn.Module):
-    """Both towers of a frozen CLIP. Gradients reach the picture, never the weights; always in eval mode."""
+class Clip(Frozen):
+    """Both towers of a frozen CLIP. Gradients reach the picture, never the weights."""
 
+    text: TextEncoder
     mean: Tensor  # [1, 3, 1, 1]
     std: Tensor
+    encode_image: Callable[[Tensor], Tensor]  # [B, 3, size, size] normalised by mean and std → [B, dim]
 
-    def __init__(self, text: TextEncoder):
-        super().__init__()
+    def __init__(self, text: TextEncoder, cut_size: float = 1.0):
+        """cut_size: the smallest side of a random crop, as a share of the picture's."""
+        super().__init__(text=text)
         model = text.model
         if model.encode_image is None:
             raise UserError(f"encoder {model.name!r} reads text only: name a CLIP for encoders.clip")
-        self.text, self.name, self.size = text, text.name, model.image_size
+        self.name, self.size, self.cut_size = text.name, model.image_size, cut_size
         self.encode_image, self.dim = model.encode_image, text.dim
         device = next(model.network.parameters()).device
         for key in ("mean", "std"):
             value = torch.tensor(getattr(model, key), device=device).reshape(1, 3, 1, 1)
             self.register_buffer(key, value, persistent=False)
-        super().train(False)
 
-    def image_features(self, image: Tensor, rng: Rng | None = None, cut_size: float = 1.0) -> Tensor:
+    def features(self, image: Tensor, rng: Rng | None = None) -> Tensor:
         """image [B, 3, H, W] in [-1, 1] → [B, dim] float32, unit length.
 
         With an rng and cut_size below 1 each picture is cropped on its own: the side a share of the picture's
@@ -40,9 +44,9 @@ class Clip(nn.Module):
         """
         with torch.autocast(image.device.type, enabled=False):  # bfloat16 has too few digits for pixels
             image = image.float()
-            if rng is not None and cut_size < 1:
+            if rng is not None and self.cut_size < 1:
                 draw = rng.rand(len(image), 3).to(image.device)
-                side = cut_size + (1 - cut_size) * draw[:, 0]  # [B], as shares of the picture
+                side = self.cut_size + (1 - self.cut_size) * draw[:, 0]  # [B], as shares of the picture
                 place = (1 - side)[:, None] * draw[:, 1:]  # [B, 2] top, left
                 image = resample(image, self.size, side, place)
             elif image.shape[-2:] != (self.size, self.size):
@@ -50,21 +54,29 @@ class Clip(nn.Module):
             image = ((image + 1) / 2 - self.mean) / self.std
         return F.normalize(self.encode_image(image).float(), dim=-1)
 
+    def image_features(self, image: Tensor, rng: Rng | None = None, cut_size: float = 1.0) -> Tensor:
+        self.cut_size = cut_size  # goes as soon as views.py calls `features`
+        return self.features(image, rng)
+
     def forward(self, image: Tensor, captions: Sequence[str]) -> tuple[Tensor, Text]:
         """Features of pictures and captions; their products are cosines."""
-        return self.image_features(image), self.text(captions)
-
-    def train(self, mode: bool = True) -> "Clip":
-        """Stays in eval mode."""
-        return super().train(False)
+        return self.features(image), self.text(captions)
 
 
-def load_clip(name: str, device: torch.device | str = "cpu") -> Clip:
-    """The named CLIP (names as for `load_text_encoder`); the same network if that was loaded before.
+def load(
+    settings: Any, device: torch.device | str = "cpu", layout: torch.memory_format = torch.contiguous_format
+) -> Clip:
+    """The CLIP that settings.clip names, with crops of settings.cut_size. Its weights stay as they are laid out: other
+    users share them, and a transformer has one convolution."""
+    return load_clip(settings.clip, device, settings.cut_size)
+
+
+def load_clip(name: str, device: torch.device | str = "cpu", cut_size: float = 1.0) -> Clip:
+    """The named CLIP (names as for `load_text_encoder`); its network is the same if that was loaded before.
 
     Raises UserError as `load_text_encoder` does, and where the model has no image tower.
     """
-    return Clip(TextEncoder(load(name, device)))
+    return Clip(TextEncoder(pretrained.load(name, device)), cut_size)
 
 
 def resample(image: Tensor, size: int, side: Tensor | None = None, place: Tensor | None = None) -> Tensor:

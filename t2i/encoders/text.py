@@ -1,27 +1,31 @@
 """Captions → Text, by the frozen text tower of any open_clip or Hugging Face model."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from t2i.encoders.pretrained import Pretrained, load, pad_words
+from t2i.encoders import pretrained
+from t2i.encoders.frozen import Frozen
+from t2i.encoders.pretrained import Pretrained
 from t2i.interfaces import Text
 
 
-class TextEncoder(nn.Module):
-    """Frozen: no gradients, always in eval mode.
+class TextEncoder(Frozen):
+    """Reads captions without gradients.
 
     The sentence is the model's own: CLIP's projected feature, or the mean over the tokens of a T5 or BERT
     (Reimers & Gurevych 2019, 1908.10084). The words are the last hidden states.
     """
 
+    network: nn.Module
+
     def __init__(self, model: Pretrained):
-        super().__init__()
-        self.model, self.network = model, model.network
+        super().__init__(network=model.network)
+        self.model = model
         self.name, self.max_words = model.name, model.max_words
-        super().train(False)
         empty = self([""])
         self.dim, self.word_dim = empty.sentence.shape[1], empty.words.shape[2]
 
@@ -39,8 +43,8 @@ class TextEncoder(nn.Module):
         mask[:, 0] |= ~mask.any(1)
         return Text(
             F.normalize(sentence.float(), dim=-1),
-            pad_words(words.float(), self.max_words),
-            pad_words(mask[..., None], self.max_words)[..., 0],
+            _pad(words.float(), self.max_words),
+            _pad(mask[..., None], self.max_words)[..., 0],
         )
 
     def cut(self, caption: str) -> str | None:
@@ -51,9 +55,12 @@ class TextEncoder(nn.Module):
         read = next(n for n in reversed(range(len(words))) if self.model.fits(" ".join(words[:n])))
         return " ".join(words[read:])
 
-    def train(self, mode: bool = True) -> "TextEncoder":
-        """Stays in eval mode."""
-        return super().train(False)
+
+def load(
+    settings: Any, device: torch.device | str = "cpu", layout: torch.memory_format = torch.contiguous_format
+) -> TextEncoder:
+    """The encoder that settings.text names; it has no convolutions to lay out."""
+    return load_text_encoder(settings.text, device)
 
 
 def load_text_encoder(name: str, device: torch.device | str = "cpu") -> TextEncoder:
@@ -61,4 +68,9 @@ def load_text_encoder(name: str, device: torch.device | str = "cpu") -> TextEnco
 
     Raises UserError where the name is unknown or its weights are neither on this machine nor to be fetched.
     """
-    return TextEncoder(load(name, device))
+    return TextEncoder(pretrained.load(name, device))
+
+
+def _pad(words: Tensor, length: int) -> Tensor:
+    """[B, L, C] → [B, length, C] with zeros (False) behind."""
+    return F.pad(words, (0, 0, 0, length - words.shape[1]))

@@ -4,13 +4,16 @@ import importlib.util
 import itertools
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2i.encoders.pretrained import fetch
+from t2i.encoders.frozen import Frozen
+from t2i.encoders.pretrained.download import fetch
 from t2i.errors import UserError, closest
+from t2i.rng import Rng
 
 # What the weights were trained on: pictures in [0, 1] → (channels reversed, factor, mean, standard deviation).
 PREPROCESSING: dict[str, tuple[bool, float, tuple[float, ...], tuple[float, ...]]] = {
@@ -21,42 +24,48 @@ SHIPPED = Path(__file__).parents[1] / "assets"
 TORCHVISION = {"vgg16": "vgg16-397923af.pth", "vgg19": "vgg19-dcbb9e9d.pth"}  # of download.pytorch.org/models
 
 
-class Vgg(nn.Module):
-    """Frozen, in eval mode. `layers`: name → channels of what forward returns, one layer a block."""
+class Vgg(Frozen):
+    """`layers`: name → channels of what it gives, one layer a block."""
 
+    blocks: nn.ModuleList
     mean: Tensor  # [1, 3, 1, 1]
     std: Tensor
 
-    def __init__(self, weights: dict[str, Tensor], preprocessing: str = "torchvision"):
+    def __init__(self, weights: dict[str, Tensor], preprocessing: str = "torchvision", size: int = 0):
         """weights: features.N.weight and features.N.bias, as torchvision names them; other keys are ignored.
 
         They may end early: what is there is used. A step of 3 from one convolution's N to the next, rather
-        than 2, has a pooling in between.
+        than 2, has a pooling in between. size: `features` reduces larger pictures to this side; 0 = never.
         """
-        super().__init__()
         if preprocessing not in PREPROCESSING:
             raise UserError(f"preprocessing={preprocessing!r}: {closest(preprocessing, PREPROCESSING)}")
-        self.reverse, self.factor, mean, std = PREPROCESSING[preprocessing]
-        self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1))
         numbers = sorted(
             int(key.split(".")[1]) for key in weights if key.startswith("features.") and key.endswith(".weight")
         )
         gaps = {b - a for a, b in itertools.pairwise(numbers)}
         if not numbers or numbers[0] != 0 or not gaps <= {2, 3}:
             raise UserError("VGG weights: need keys features.0.weight, features.2.weight, ... as in torchvision's VGG")
-        self.blocks = nn.ModuleList()
+        blocks = nn.ModuleList()
         for last, n in zip([-3, *numbers], numbers):
             if n - last == 3:
-                self.blocks.append(nn.ModuleList())
+                blocks.append(nn.ModuleList())
             weight = weights[f"features.{n}.weight"].float()  # [out, in, 3, 3]
             conv = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1)
             conv.load_state_dict({"weight": weight, "bias": weights[f"features.{n}.bias"].float()})
-            self.blocks[-1].append(conv)  # type: ignore[operator]
+            blocks[-1].append(conv)  # type: ignore[operator]
+        super().__init__(blocks=blocks)
+        self.size = size
+        self.reverse, self.factor, mean, std = PREPROCESSING[preprocessing]
+        self.register_buffer("mean", torch.tensor(mean).reshape(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).reshape(1, 3, 1, 1))
         # The last layer of each block: relu1_2, relu2_2, relu3_4, ... of a VGG19.
-        self.layers = {f"relu{b}_{len(block)}": block[-1].out_channels for b, block in enumerate(self.blocks, start=1)}  # type: ignore
-        self.requires_grad_(False)
-        super().train(False)
+        self.layers = {f"relu{b}_{len(block)}": block[-1].out_channels for b, block in enumerate(blocks, start=1)}  # type: ignore
+
+    def features(self, image: Tensor, rng: Rng | None = None) -> dict[str, Tensor]:
+        """As forward, of pictures reduced to `size`; nothing is drawn."""
+        if self.size and image.shape[-1] > self.size:
+            image = F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True)
+        return self(image)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """image [B, 3, H, W] in [-1, 1] → {"relu1_2": [B, 64, H, W], "relu2_2": [B, 128, H/2, W/2], ...}."""
@@ -75,9 +84,12 @@ class Vgg(nn.Module):
         """The same averaged over the picture: name → [B, C]."""
         return {name: x.mean((2, 3)) for name, x in self(image).items()}
 
-    def train(self, mode: bool = True) -> "Vgg":
-        """Stays in eval mode."""
-        return super().train(False)
+
+def load(
+    settings: Any, device: torch.device | str = "cpu", layout: torch.memory_format = torch.contiguous_format
+) -> Vgg:
+    """The VGG that settings.vgg names, of settings.vgg_preprocessing and vgg_size."""
+    return load_vgg(settings.vgg, settings.vgg_preprocessing, device, layout, settings.vgg_size)
 
 
 def load_vgg(
@@ -85,11 +97,13 @@ def load_vgg(
     preprocessing: str = "torchvision",
     device: torch.device | str = "cpu",
     layout: torch.memory_format = torch.contiguous_format,
+    size: int = 0,
 ) -> Vgg:
     """`name`: vgg16 or vgg19 (torchvision's ImageNet weights, from torch's cache or fetched), scenes-vgg (a small one
     that ships, trained on the scenes by scripts/train_vgg.py), or a weight file.
 
     preprocessing: "torchvision", or "caffe" for weights that read blue-green-red 0 to 255 less the means.
+    size: see `Vgg`.
     Raises UserError with one line where there are no such weights.
     """
     file = Path(name)
@@ -108,7 +122,7 @@ def load_vgg(
             weights = load_file(file)
         else:
             weights = torch.load(file, map_location="cpu", weights_only=True)
-        return Vgg(weights, preprocessing).to(device).to(memory_format=layout)  # type: ignore[call-overload]
+        return Vgg(weights, preprocessing, size).to(device).to(memory_format=layout)  # type: ignore[call-overload]
     except UserError:
         raise
     except Exception as error:  # unpickling raises whatever a damaged file leads it to
@@ -138,5 +152,6 @@ def _lpips_heads(device: torch.device) -> list[Tensor]:
     spec = importlib.util.find_spec("lpips")
     assert spec is not None
     assert spec.origin is not None
-    weights = torch.load(Path(spec.origin).parent / "weights" / "v0.1" / "vgg.pth", map_location=device)
+    file = Path(spec.origin).parent / "weights" / "v0.1" / "vgg.pth"
+    weights = torch.load(file, map_location=device, weights_only=True)
     return [weights[f"lin{n}.model.1.weight"][0] for n in range(len(LPIPS))]

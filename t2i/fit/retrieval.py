@@ -6,16 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from t2i.data import scenes
 from t2i.data.samples import Sample
 from t2i.encoders.clip import Clip
+from t2i.worlds import scenes
 
 
 def image_features(clip: Clip, samples: list[Sample]) -> Tensor:
     """[N, C]"""
     device = clip.mean.device
     with torch.no_grad():
-        return torch.cat([clip.image_features(s.image[None].to(device) / 127.5 - 1) for s in samples])
+        return torch.cat([clip.features(s.image[None].to(device) / 127.5 - 1) for s in samples])
 
 
 def retrieval(clip: Clip, samples: list[Sample]) -> dict[str, Any]:

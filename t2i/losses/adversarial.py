@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from t2i.objective import Loss
 from t2i.parallel import mean_where
 from t2i.views import Views
 
@@ -49,10 +50,14 @@ def matching(v: Views, fakes: bool = False) -> Tensor:
     The cost is that of `adversarial`. fakes: also a fake with the caption of another (GigaGAN, 2303.05511, section
     3.3). A row that has no other picture in the whole batch is left out.
     """
-    kind = v.run.config.loss.get("adversarial", {}).get("kind", "non_saturating")
+    kind = v.options("adversarial").get("kind", "non_saturating")
     text, exists = v.mismatch
     logits = [v.logit_of(v.real_judgement, v.real, text)]
     if fakes:
         logits.append(v.logit_of(v.fake_judgement, v.fake, text))
     base = v.real_judgement.logit if kind == "relativistic" else 0.0
-    return torch.stack([mean_where(COST[kind](logit - base), exists) for logit in logits]).sum()
+    costs = (COST[kind](logit - base) for logit in logits)
+    return torch.stack([mean_where(cost.view(len(cost), -1).mean(1), exists) for cost in costs]).sum()
+
+
+LOSSES = {"adversarial": Loss(discriminator, generator), "matching": Loss(matching)}

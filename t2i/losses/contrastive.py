@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from t2i.objective import Loss
 from t2i.parallel import gather, mean_where, rows
 from t2i.views import Views
 
@@ -61,7 +62,7 @@ def contrast(
     batches (of all processes, without gradient) are further negatives."""
     if queue == 0:
         return info_nce(anchors, keys, temperature, v.same, symmetric)
-    old = v.run.queues.get(name)
+    old = v.memory.get(name)
     if old is None:
         loss = info_nce(anchors, keys, temperature, v.same, symmetric)
     else:
@@ -69,7 +70,7 @@ def contrast(
         loss = info_nce(anchors, keys, temperature, same, symmetric, (old["anchors"], old["keys"]))
     new = {"anchors": _unit(anchors.detach()), "keys": _unit(keys.detach()), "identity": v.identity}
     new = {key: gather(x) for key, x in new.items()}
-    v.run.queues[name] = {key: (x if old is None else torch.cat([old[key], x]))[-queue:] for key, x in new.items()}
+    v.memory[name] = {key: (x if old is None else torch.cat([old[key], x]))[-queue:] for key, x in new.items()}
     return loss
 
 
@@ -95,17 +96,18 @@ def img_txt_d_real(
     """
     if compat:
         return published(v.real_judgement.embedding, v.text.sentence, temperature)
-    value = v.temperature("img_txt_d", temperature)
+    value = v.temperature("img_txt_d", temperature) if learnable else temperature
     return contrast(v, "D/img_txt_d", v.real_judgement.embedding, v.text.sentence, value, symmetric, queue)
 
 
 def img_txt_d_fake(
-    v: Views, temperature: float = 0.1, symmetric: bool = True, queue: int = 0, compat: bool = False
-) -> Tensor:
+    v: Views, temperature: float = 0.1, symmetric: bool = True, queue: int = 0, learnable: bool = False,
+    compat: bool = False,
+) -> Tensor:  # fmt: skip
     """d(fake) ↔ its caption: the generator draws what the discriminator reads as the caption."""
     if compat:
         return published(v.fake_judgement.embedding, v.text.sentence, temperature)
-    value = v.temperature("img_txt_d", temperature)
+    value = v.temperature("img_txt_d", temperature) if learnable else temperature
     return contrast(v, "G/img_txt_d", v.fake_judgement.embedding, v.text.sentence, value, symmetric, queue)
 
 
@@ -117,8 +119,8 @@ def img_txt_clip(
     temperature=0.01, symmetric=false and weight 0.1 are GigaGAN's CLIP guidance (2303.05511, section 3.3).
     """
     if compat:
-        return published(v.fake_clip, v.clip_text.sentence, temperature)
-    return contrast(v, "img_txt_clip", v.fake_clip, v.clip_text.sentence, temperature, symmetric, queue)
+        return published(v.features("clip", "fake"), v.clip_text.sentence, temperature)
+    return contrast(v, "img_txt_clip", v.features("clip", "fake"), v.clip_text.sentence, temperature, symmetric, queue)
 
 
 # --- fakes and real pictures of the same caption
@@ -131,15 +133,17 @@ def img_img_d(v: Views, temperature: float = 0.1, symmetric: bool = True, queue:
 
 def img_img_clip(v: Views, temperature: float = 0.1, symmetric: bool = True, queue: int = 0) -> Tensor:
     """CLIP(fake) ↔ CLIP(real), the latter constant."""
-    return contrast(v, "img_img_clip", v.fake_clip, v.real_clip, temperature, symmetric, queue)
+    return contrast(
+        v, "img_img_clip", v.features("clip", "fake"), v.features("clip", "real"), temperature, symmetric, queue
+    )
 
 
 def img_img_vgg(v: Views, temperature: float = 0.1, symmetric: bool = True, queue: int = 0) -> Tensor:
     """VGG(fake) ↔ VGG(real), the latter constant: features averaged over the picture, the mean of all layers'
     losses (after XMC-GAN, 2101.04702, section 4.1)."""
     losses = []
-    for layer, fake in v.fake_vgg.items():
-        ours, theirs = (x.float().mean((2, 3)) for x in (fake, v.real_vgg[layer]))  # [B, C]
+    for layer, fake in v.features("vgg", "fake").items():
+        ours, theirs = (x.float().mean((2, 3)) for x in (fake, v.features("vgg", "real")[layer]))  # [B, C]
         losses.append(contrast(v, f"img_img_vgg/{layer}", ours, theirs, temperature, symmetric, queue))
     return torch.stack(losses).mean()
 
@@ -154,7 +158,7 @@ def fake_fake(v: Views, temperature: float = 0.5, code: Literal["clip", "d"] = "
     caption are no positives.
     """
     if code == "clip":
-        one, two = v.fake_clip, v.clip(v.fake2)
+        one, two = v.features("clip", "fake"), v.features("clip", "fake2")
     else:
         one, two = v.fake_judgement.embedding, v.judge(v.fake2, v.text2).embedding
     return nt_xent(one, two, temperature, v.same2, v.distinct)
@@ -175,3 +179,13 @@ def nt_xent(one: Tensor, two: Tensor, temperature: float, same: Tensor, valid: T
         hidden = same.repeat(2, 2) & ~F.one_hot(partner, len(columns)).bool()
         losses = F.cross_entropy(logits.masked_fill(hidden, float("-inf")), partner, reduction="none")
         return mean_where(losses, valid.repeat(2))
+
+
+LOSSES = {
+    "img_txt_d": Loss(img_txt_d_real, img_txt_d_fake),
+    "img_txt_clip": Loss(generator=img_txt_clip, frozen=("clip",)),
+    "img_img_d": Loss(generator=img_img_d),
+    "img_img_clip": Loss(generator=img_img_clip, frozen=("clip",)),
+    "img_img_vgg": Loss(generator=img_img_vgg, frozen=("vgg",)),
+    "fake_fake": Loss(generator=fake_fake, frozen=("{code}",), captions=2),
+}

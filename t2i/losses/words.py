@@ -6,6 +6,7 @@ from torch import Tensor
 
 from t2i.errors import UserError
 from t2i.interfaces import Judgement
+from t2i.objective import Loss
 from t2i.parallel import gather, rows
 from t2i.views import Views
 
@@ -22,9 +23,12 @@ def word_region_fake(v: Views, gamma1: float = 5.0, gamma2: float = 5.0, gamma3:
 
 def _contrast(v: Views, judgement: Judgement, gamma1: float, gamma2: float, gamma3: float) -> Tensor:
     """Both directions, negatives of all processes, pictures and captions that show the same masked."""
-    regions, words = judgement.regions, judgement.words
-    if regions is None or words is None:
-        raise UserError(f"loss.word_region: model.name={v.run.config.model.name} gives no regions; set its weight to 0")
+    if not {"regions", "words"} <= judgement.extra.keys():
+        raise UserError(
+            f"loss.word_region: at {v.stage.resolution} pixels the discriminator gives no regions; set its weight to 0 "
+            "there, or choose another discriminator.name"
+        )
+    regions, words = judgement.extra["regions"], judgement.extra["words"]
     wide = torch.promote_types(regions.dtype, torch.float32)
     regions, words = regions.flatten(2).to(wide), words.to(wide)  # [B, C, R], [B, L, C]
     own = rows(len(words), words.device)
@@ -51,3 +55,6 @@ def match(regions: Tensor, words: Tensor, mask: Tensor, gamma1: float, gamma2: f
     context = torch.einsum("bnlr,bcr->bnlc", (gamma1 * seen).softmax(3), regions)
     found = torch.einsum("bnlc,nlc->bnl", F.normalize(context, dim=3), words)
     return (gamma2 * found).masked_fill(~mask, float("-inf")).logsumexp(2) / gamma2
+
+
+LOSSES = {"word_region": Loss(word_region_real, word_region_fake, regions=True)}

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.errors import UserError
+from t2i.metrics.metric import Evidence, Metric
 from t2i.rng import derive_seed
 
 
@@ -67,3 +68,24 @@ def agreement(images: Tensor, texts: Tensor, owner: Tensor, names: Sequence[str]
     beaten = (images[owner] * texts[torch.tensor(wrong)]).sum(1)
     tie = (right - beaten).abs() <= 1e-12
     return torch.where(tie, 0.5, (right > beaten).double()).cpu()
+
+
+def _measure(e: Evidence) -> dict[str, Tensor]:
+    scores = compute(e.fake["clip"], e.fake["clip_text"])
+    if e.captioned:
+        images, texts = e.captioned["clip"], e.captioned["clip_text"]
+        scores |= {"real_clip_score": compute(images, texts)["clip_score"]}
+        found = retrieval(images, texts, torch.arange(len(images)))
+        scores |= {f"encoder_{name}": value for name, value in found.items()}
+    return scores
+
+
+METRIC = Metric(
+    _measure,
+    networks=("clip",),
+    features=("clip", "clip_text"),
+    reads=True,
+    captioned=1000,
+    of_reference=("real_clip_score", "encoder_"),
+    order=50,
+)

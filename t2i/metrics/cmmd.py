@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.errors import UserError
+from t2i.metrics.metric import Metric
 
 
 def compute(
@@ -29,3 +30,14 @@ def compute(
         return total / (len(a) * len(b))
 
     return {"cmmd": max(scale * (mean(x, x) + mean(y, y) - 2 * mean(x, y)), 0.0)}
+
+
+METRIC = Metric(
+    lambda e: compute(e.fake["clip"], e.real["clip"]),
+    networks=("clip",),
+    features=("clip",),
+    reference=True,
+    lower=True,
+    whole=True,
+    order=70,
+)

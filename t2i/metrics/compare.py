@@ -1,14 +1,13 @@
 """Scores side by side, but only those that may be compared."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from t2i.errors import UserError
-from t2i.metrics.suite import relevant
-from t2i.metrics.table import METRICS, owner
+from t2i.metrics.metric import owner
+from t2i.metrics.protocol import differences
 
 FORMAT = 1
 REMEDY = "score both by one protocol, or add --force to see them all the same"
@@ -26,26 +25,6 @@ def read(path: str | Path) -> dict[str, Any]:
         raise UserError(f"--compare {path}: {error.strerror}; give files that score.py wrote") from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"--compare {path}: not a file that this score.py wrote; make it again") from None
-
-
-def fingerprint(protocol: dict[str, Any]) -> str:
-    """Sixteen hex digits that two scores share if nothing differed."""
-    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def differences(results: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Field of the fingerprint → its value in each, of fields that differ and that a score they share depends on.
-
-    A field that one of them cannot know, as the ψ of another system's pictures, makes no difference.
-    """
-    shared = set.intersection(*(set(r["scores"]) for r in results))
-    metrics = {m for m in map(owner, shared) if m is not None}
-    out = {}
-    for field in sorted(relevant(sorted(metrics))):
-        values = [r["protocol"].get(field) for r in results]
-        if len({json.dumps(v) for v in values if v is not None}) > 1:
-            out[field] = values
-    return out
 
 
 def compare(paths: Sequence[str | Path], force: bool = False) -> str:
@@ -85,9 +64,7 @@ def table(result: dict[str, Any]) -> str:
 def better(score: str) -> str:
     """Which way a score is better; nothing for what is only told beside one."""
     metric = owner(score)
-    if metric is None or score.startswith(("real_", "encoder_")) or score.endswith("_std"):
-        return ""
-    return "lower" if METRICS[metric].lower else "higher"
+    return metric.better(score) if metric else ""
 
 
 def subject_line(result: dict[str, Any]) -> str:

@@ -5,8 +5,7 @@ nobody sees the difference. EQ-T: shifts by whole pixels; EQ-T frac: any shifts;
 """
 
 import math
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -17,10 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.errors import UserError, closest
-from t2i.interfaces import Text
+from t2i.interfaces import Latent, Stage, Text
+from t2i.metrics.metric import Evidence, Networks
+from t2i.metrics.networks import Settings
+from t2i.metrics.sources import Generated, Source
 from t2i.nets.layers import ops
+from t2i.rng import SampleRng
 
 KINDS = ("EQ-T", "EQ-T frac", "EQ-R")
+SMALLEST = 32  # pixels a side; of a smaller turned picture nothing is valid
 FARTHEST = 0.125  # the longest shift along an axis, in pictures
 LOBES = 3  # half the width of a Lanczos window, in pixels
 OVERSAMPLED = 4  # pictures are turned at so many times their resolution
@@ -116,35 +120,20 @@ def band_limit(x: Tensor, angle: float) -> Moved:
     return ops.filter2d(x, f), mask
 
 
-@contextmanager
-def transformed_input(generator: Any, matrix: Tensor) -> Iterator[None]:
-    """Inside, the generator's input at p is what it was at matrix·p; matrix [2 or 3, 3] in pictures from the middle.
-
-    Of StyleGAN3 it is the user's transform. Others start from a constant map, which is resampled linearly.
-    """
-    synthesis = generator.synthesis
-    into = synthesis.input.transform if hasattr(synthesis, "input") else synthesis.b4.const
-    before = into.detach().clone()
-    with torch.no_grad():
-        if hasattr(synthesis, "input"):
-            into[:2] = matrix[:2].to(into) @ before
-        else:
-            theta = matrix[:2].to(into).clone()
-            theta[:, 2] *= 2  # a picture is 2 wide in grid_sample's coordinates
-            grid = F.affine_grid(theta[None], [1, *before.shape], align_corners=False)
-            into.copy_(F.grid_sample(before[None], grid, padding_mode="border", align_corners=False)[0])
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            into.copy_(before)
-
-
 @torch.no_grad()
 def compute(
-    generator: Any, z: Tensor, text: Text, seed: int = 0, batch: int = 4, kinds: Collection[str] = KINDS
+    generator: Any,
+    latent: Latent,
+    text: Text,
+    seed: int = 0,
+    batch: int = 4,
+    kinds: Collection[str] = KINDS,
+    stage: Stage | None = None,
 ) -> dict[str, float]:
-    """The PSNR of each kind in dB, of pictures of z [N, latent_dim] and N captions; higher is better.
+    """The PSNR of each kind in dB, of pictures of N latents and N captions; higher is better.
+
+    The generator must be `movable`: inside its `moved(matrix)`, its input at p is what it was at matrix·p; matrix
+    [3, 3], in pictures from the middle.
 
     A transform is drawn for every `batch` pictures. The published figures take 50,000 pictures. Pictures are taken
     as they are, nominally in [-1, 1], not clamped. Raises UserError for an unknown kind or pictures too small.
@@ -154,9 +143,9 @@ def compute(
             raise UserError(f"equivariance: {kind}: {closest(kind, KINDS)}")
     random = Random(seed)
     errors = {kind: [0.0, 0.0] for kind in kinds}
-    for start in range(0, len(z), batch):
+    for start in range(0, len(latent), batch):
         rows = slice(start, start + batch)
-        draw = lambda rows=rows: generator(z[rows], text[rows], noise="const").float()
+        draw = lambda rows=rows: generator(latent[rows], text[rows], stage, noise="const").image.float()
         plain = draw()
         size = plain.shape[2]
         for kind in KINDS:  # all are drawn, so that one does not depend on which others are wanted
@@ -170,7 +159,7 @@ def compute(
             else:
                 tx, ty = (tx, ty) if kind == "EQ-T frac" else (round(tx), round(ty))
                 matrix[:2, 2] = torch.tensor([-tx, -ty]) / size
-            with transformed_input(generator, matrix):
+            with generator.moved(matrix):
                 found = draw()
             if kind == "EQ-R":
                 (wanted, mask), (found, inside) = rotate(plain, angle), band_limit(found, angle)
@@ -182,6 +171,33 @@ def compute(
     result = {}
     for kind, (error, count) in errors.items():
         if not count:
-            raise UserError(f"{kind}: pictures of {size} pixels are too small to compare; use 32 or more")
+            raise UserError(f"{kind}: pictures of {size} pixels are too small to compare; use {SMALLEST} or more")
         result[kind] = 10 * math.log10(4 / max(error / count, 1e-30))  # 2² is the range of [-1, 1], squared
     return result
+
+
+# ---- what the metrics of it share: rows of squared errors of each block of pictures, then decibels of their mean
+
+
+def squared_errors(kinds: Mapping[str, str]) -> Callable[[Generated, Networks, Sequence[int]], dict[str, Tensor]]:
+    """Squared errors of pictures whose input was moved. kinds: of KINDS → the score's name."""
+
+    def rows(source: Generated, _: Networks, numbers: Sequence[int]) -> dict[str, Tensor]:
+        generator, seeds = source.model.generator, [source.seed + n for n in numbers]
+        latent = generator.latent(len(numbers), SampleRng(seeds, source.model.device))
+        text = source.model.text_encoder([source.captions[n].text for n in numbers])
+        found = compute(generator, latent, text, seed=seeds[0], kinds=kinds, stage=source.model.stage)
+        repeated = lambda db: torch.full((len(numbers),), 4 / 10 ** (db / 10), dtype=torch.float64)
+        return {kinds[kind]: repeated(db) for kind, db in found.items()}
+
+    return rows
+
+
+def decibels(e: Evidence, *names: str) -> dict[str, float]:
+    """PSNR of pictures in [-1, 1] from their squared errors."""
+    return {name: 10 * math.log10(4 / max(float(e.fake[name].mean()), 1e-30)) for name in names}
+
+
+def lacks(source: Source, settings: Settings) -> str | None:
+    assert isinstance(source, Generated)
+    return None if source.model.generator.movable else "the generator's input cannot be moved"

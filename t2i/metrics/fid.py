@@ -1,104 +1,15 @@
-"""Fréchet distances of features: FID on Inception's (Heusel et al. 2017, 1706.08500), CLIP-FID on CLIP's (Kynkäänniemi
-et al. 2022, 2203.06026), and what is labelled VGG on a VGG's.
+"""FID: the Fréchet distance of Inception's features (Heusel et al. 2017, 1706.08500)."""
 
-A set is summed up by its mean and covariance, which take the same memory however many pictures there are. All is
-biased upwards by few pictures: compare only distances of equally many.
-"""
+from t2i.metrics import frechet
+from t2i.metrics.metric import Metric
 
-import warnings
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-
-from t2i.errors import UserError
-
-CHUNK = 8192  # rows in float64 at a time
-
-
-@dataclass
-class Moments:
-    """Mean and scatter of rows seen so far, in float64."""
-
-    count: int
-    mean: Tensor  # [C]
-    scatter: Tensor  # [C, C] sum of squared deviations; divided by count - 1 it is the covariance
-
-    @property
-    def cov(self) -> Tensor:
-        """[C, C], unbiased as NumPy's cov."""
-        return self.scatter / (self.count - 1)
-
-    def add(self, rows: Tensor) -> "Moments":
-        """The moments of these and of rows [N, C] together (Chan, Golub & LeVeque 1983, eq. 2.1)."""
-        joined = self
-        for part in rows.split(CHUNK):
-            part = part.double()
-            mean = part.mean(0)
-            shift = mean - joined.mean
-            centred = part - mean
-            total = joined.count + len(part)
-            scatter = joined.scatter + centred.T @ centred
-            scatter += shift[:, None] * shift * (joined.count * len(part) / total)
-            joined = Moments(total, joined.mean + shift * (len(part) / total), scatter)
-        return joined
-
-    def to(self, device: torch.device | str) -> "Moments":
-        return Moments(self.count, self.mean.to(device), self.scatter.to(device))
-
-    def part(self, columns: slice) -> "Moments":
-        """Of some of the features alone."""
-        return Moments(self.count, self.mean[columns], self.scatter[columns, columns])
-
-
-def moments(x: Tensor | Moments) -> Moments:
-    """Of rows [N, C] of any float type; moments pass through."""
-    if isinstance(x, Moments):
-        return x
-    if x.ndim != 2:
-        raise UserError(f"Fréchet distance: features {tuple(x.shape)} must be [N, C]")
-    zeros = torch.zeros(x.shape[1], dtype=torch.float64, device=x.device)
-    return Moments(0, zeros, torch.outer(zeros, zeros)).add(x)
-
-
-def frechet(a: Tensor | Moments, b: Tensor | Moments) -> float:
-    """The squared Fréchet distance of two normal distributions fitted to a [N, C] and b [M, C] (Dowson & Landau
-    1982, eq. 16): |μa − μb|² + Tr(Σa + Σb − 2 (Σa Σb)^½), in float64.
-
-    The trace of the root is the sum of the roots of the eigenvalues of Σa^½ Σb Σa^½, which is symmetric: no
-    complex numbers come up, also with fewer pictures than features. UserError where there are fewer than two rows,
-    other shapes, or numbers that are not finite.
-    """
-    a, b = moments(a), moments(b)
-    if min(a.count, b.count) < 2 or a.mean.shape != b.mean.shape:
-        shapes = f"{(a.count, len(a.mean))} and {(b.count, len(b.mean))}"
-        raise UserError(f"Fréchet distance: features {shapes} must be [N > 1, C], one C")
-    if not all(x.isfinite().all() for x in (a.mean, a.scatter, b.mean, b.scatter)):
-        raise UserError("Fréchet distance: features are not finite")
-    values, vectors = torch.linalg.eigh(a.cov)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T  # Σa^½ [C, C]
-    overlap = torch.linalg.eigvalsh(root @ b.cov @ root).clamp(min=0).sqrt().sum()
-    distance = (a.mean - b.mean).square().sum() + a.cov.trace() + b.cov.trace() - 2 * overlap
-    return max(float(distance), 0.0)
-
-
-def compute(fake: Tensor | Moments, real: Tensor | Moments, name: str = "fid") -> dict[str, float]:
-    """Rows [N, C] and [M, C], or their moments → {name: squared Fréchet distance, 0 or more}.
-
-    Warns where there are no more pictures than features: the covariance then has not full rank and the distance is
-    mostly bias.
-    """
-    fake, real = moments(fake), moments(real)
-    distance = frechet(fake, real)
-    warn_of_few(name, fake, real)
-    return {name: distance}
-
-
-def warn_of_few(name: str, fake: Moments, real: Moments) -> None:
-    few, features = min(fake.count, real.count), len(fake.mean)
-    if few <= features:
-        warnings.warn(
-            f"{name}: {few} pictures but {features} features: the covariance is singular and the distance mostly "
-            "bias; for a figure to publish take 30,000 or more",
-            stacklevel=3,
-        )
+METRIC = Metric(
+    lambda e: frechet.compute(e.fake["inception"], e.real["inception"], "fid"),
+    networks=("inception",),
+    features=("inception",),
+    reference=True,
+    moments=True,
+    lower=True,
+    whole=True,
+    order=10,
+)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from t2i.errors import UserError
+from t2i.metrics.metric import Metric
 from t2i.rng import derive_seed
 
 
@@ -39,3 +40,13 @@ def compute(fake: Tensor, real: Tensor, subsets: int = 100, size: int = 1000, se
     rng = np.random.default_rng(derive_seed(seed, 0x61D))
     pick = lambda x: x[torch.from_numpy(rng.choice(len(x), size, replace=False)).to(x.device)]
     return {"kid": torch.tensor([mmd(pick(fake), pick(real)) for _ in range(subsets)], dtype=torch.float64)}
+
+
+METRIC = Metric(
+    lambda e: compute(e.fake["inception"], e.real["inception"], seed=e.seed),
+    networks=("inception",),
+    features=("inception",),
+    reference=True,
+    lower=True,
+    order=20,
+)

@@ -1,19 +1,14 @@
 """LPIPS between pictures of one caption (Zhang et al. 2018, 1801.03924): higher is more varied."""
 
-import warnings
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
-from t2i.encoders.pretrained import fetch
-from t2i.errors import UserError
-
-BACKBONES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}  # of download.pytorch.org/models
+from t2i.metrics.metric import Metric
 
 
 def compute(first: Tensor, second: Tensor, distance: nn.Module) -> dict[str, Tensor]:
-    """Pictures [N, 3, H, W] in [-1, 1], two of each caption, and a network as `load` gives → {"lpips_diversity": [N]}.
+    """Pictures [N, 3, H, W] in [-1, 1], two of each caption, and a network as lpips_distance.load gives →
+    {"lpips_diversity": [N]}.
 
     0 for a picture and itself.
     """
@@ -21,35 +16,9 @@ def compute(first: Tensor, second: Tensor, distance: nn.Module) -> dict[str, Ten
         return {"lpips_diversity": distance(first.float(), second.float()).reshape(-1).double().cpu()}
 
 
-def home(net: str) -> Path:
-    """Where torch keeps the backbone's weights."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / BACKBONES[net]
-
-
-def load(net: str, file: str | Path | None = None, device: torch.device | str = "cpu") -> nn.Module:
-    """The lpips package's network "alex" or "vgg" (version 0.1, its own linear heads) on ImageNet weights.
-
-    file: torchvision's weights of AlexNet or VGG16; None takes torch's cache, or fetches. UserError where there are
-    none, with their name and place.
-    """
-    path = Path(file) if file else home(net)
-    if file and not path.is_file():
-        raise UserError(
-            f"--lpips-{net} {file}: no such file; it is torchvision's {BACKBONES[net]}, usually {home(net)}"
-        )
-    if not file:
-        fetch(f"lpips {net}", f"https://download.pytorch.org/models/{path.name}", path)
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("ignore")  # lpips calls torchvision in a way that is deprecated
-            import lpips
-
-            network = lpips.LPIPS(net=net, pnet_rand=True, verbose=False)
-        # slice2.3.weight of lpips is features.3.weight of torchvision.
-        state = {key: weights[f"features.{key.split('.', 1)[1]}"] for key in network.net.state_dict()}
-        network.net.load_state_dict(state)
-    except Exception as error:  # unpickling raises whatever a damaged file leads it to
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"lpips {net}: {path} cannot be read as {BACKBONES[net]} ({reason}); fetch it again") from None
-    return network.to(device).eval().requires_grad_(False)
+METRIC = Metric(
+    lambda e: {"lpips_diversity": e.fake["lpips_diversity"]},
+    networks=("lpips_alex",),
+    of_pairs=lambda first, second, networks: compute(first, second, networks["lpips_alex"].itself),
+    order=110,
+)

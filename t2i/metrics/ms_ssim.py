@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from t2i.errors import UserError
+from t2i.metrics.metric import Metric
 
 BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the five scales
 WINDOW = 11
@@ -29,3 +30,11 @@ def compute(first: Tensor, second: Tensor) -> dict[str, Tensor]:
     with torch.no_grad():
         values = measure(second.float(), first.float(), data_range=2.0, betas=betas, reduction="none")
     return {"ms_ssim": values.reshape(-1).double().cpu()}
+
+
+METRIC = Metric(
+    lambda e: {"ms_ssim": e.fake["ms_ssim"]},
+    of_pairs=lambda first, second, networks: compute(first, second),
+    lower=True,
+    order=100,
+)

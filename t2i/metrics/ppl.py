@@ -1,10 +1,15 @@
 """Perceptual path length at the ends of paths in W (Karras et al. 2019, 1812.04948, section 4.1; 1912.04958)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from t2i.metrics.metric import Metric, Networks
+from t2i.metrics.networks import Settings
+from t2i.metrics.sources import Generated, Source
+from t2i.rng import SampleRng
 
 EPSILON = 1e-4
 LARGEST = 256  # pixels that LPIPS looks at
@@ -36,3 +41,25 @@ def compute(lengths: Tensor) -> dict[str, Tensor]:
     low = torch.quantile(lengths, 0.01, interpolation="lower")
     high = torch.quantile(lengths, 0.99, interpolation="higher")
     return {"ppl": lengths[(lengths >= low) & (lengths <= high)]}
+
+
+def _lengths(source: Generated, networks: Networks, numbers: Sequence[int]) -> dict[str, Tensor]:
+    """Of a path between two latents of each caption."""
+    generator = source.model.generator
+    text = source.model.text_encoder([source.captions[n].text for n in numbers])
+    rng = SampleRng([source.seed + n for n in numbers], source.model.device)
+    stage = source.model.stage
+    with torch.no_grad():
+        w0, w1 = (generator.styles(generator.latent(len(numbers), rng), text) for _ in range(2))
+        synthesize = lambda ws: generator.from_styles(ws, text, stage).image.float()
+        return {"ppl": distances(w0, w1, synthesize, networks["lpips_vgg"].itself)}
+
+
+def _lacks(source: Source, settings: Settings) -> str | None:
+    assert isinstance(source, Generated)
+    return None if source.model.generator.w_dim else "the generator has no intermediate space W"
+
+
+METRIC = Metric(
+    lambda e: compute(e.fake["ppl"]), networks=("lpips_vgg",), of_model=_lengths, lacks=_lacks, lower=True, order=120
+)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from t2i.errors import UserError
+from t2i.metrics.metric import Evidence, Metric
 
 CHUNK = 512  # rows at a time: with 50,000 pictures a block of distances takes 0.2 GB
 
@@ -58,3 +59,18 @@ def _distances(a: Tensor, b: Tensor, chunk: int) -> Iterator[tuple[slice, Tensor
             y = part.double() - centre
             far.append(x.square().sum(1, keepdim=True) + y.square().sum(1) - 2 * x @ y.T)
         yield rows, torch.cat(far, 1).clamp_(min=0).sqrt_()
+
+
+def _measure(e: Evidence) -> dict[str, Tensor]:
+    fake, real = e.fake["inception"], e.real["inception"]
+    return compute(fake, real, k=3 if len(fake) >= 50000 else 5)
+
+
+METRIC = Metric(
+    _measure,
+    networks=("inception",),
+    features=("inception",),
+    reference=True,
+    scores=("precision", "recall", "density", "coverage"),
+    order=40,
+)

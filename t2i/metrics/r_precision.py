@@ -2,12 +2,14 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.errors import UserError
+from t2i.metrics.metric import Evidence, Metric
 from t2i.rng import derive_seed
 
 
@@ -49,3 +51,18 @@ def compute(
 def folds(right: Tensor, count: int = 10) -> Tensor:
     """[N] → the mean of each of ten runs of pictures, as the published ± is taken over."""
     return torch.stack([part.mean() for part in right.tensor_split(min(count, len(right)))])
+
+
+def _measure(e: Evidence) -> dict[str, Any]:
+    right = compute(e.fake["clip"], e.fake["clip_text"], [c.text for c in e.captions], seed=e.seed)["r_precision"]
+    return {"r_precision": right, "r_precision_fold_std": float(folds(right).std(correction=0))}
+
+
+METRIC = Metric(
+    _measure,
+    networks=("clip",),
+    features=("clip", "clip_text"),
+    reads=True,
+    beside=("r_precision_fold_std",),
+    order=80,
+)

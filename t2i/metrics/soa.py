@@ -1,21 +1,19 @@
 """Semantic Object Accuracy (Hinz et al. 2020, 1910.13321): does a detector see the objects that the caption names?
 
-A detector is any function from pictures [N, 3, H, W] in [-1, 1] to, for each, the names of the classes seen in it;
-`load` takes one by "module:function". For drawn scenes the attribute probe is the detector.
+What detects is networks/detector.py's: the user's function or, for drawn scenes, the attribute probe.
 """
 
-import importlib
-import os
 import re
-import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
 
 from t2i.errors import UserError
-
-Detector = Callable[[Tensor], Sequence[Collection[str]]]
+from t2i.metrics.metric import Evidence, Metric
+from t2i.metrics.networks import Settings
+from t2i.metrics.probe import says_no_object
+from t2i.metrics.sources import Source
 
 # COCO's classes → words that name one in a caption; plurals are understood. Phrases of BUT name something else.
 CLASSES: dict[str, str] = {
@@ -97,17 +95,16 @@ def compute(asked: Sequence[Collection[str]], found: Sequence[Collection[str]]) 
     }
 
 
-def load(where: str) -> Detector:
-    """'module:function' → the function. The current folder is looked in too."""
-    module, _, name = where.partition(":")
-    if not module or not name:
-        raise UserError(f"--detector {where}: write module:function, for example my_detector:detect")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"--detector {where}: {error}; the module must be importable from here") from None
-    if not callable(found):
-        raise UserError(f"--detector {where}: is not a function of pictures [N, 3, H, W] in [-1, 1]")
-    return found
+def _measure(e: Evidence) -> dict[str, Tensor]:
+    detector = e.networks["detector"].itself
+    found = [{name for name, there in zip(detector.classes, row) if there} for row in e.fake["seen"].tolist()]
+    return compute([detector.asked(caption) for caption in e.captions], found)
+
+
+def _lacks(source: Source, settings: Settings) -> str | None:
+    return None if settings["detector"] else says_no_object(source, settings)
+
+
+METRIC = Metric(
+    _measure, networks=("detector",), features=("seen",), scores=("soa_i", "soa_c"), lacks=_lacks, order=150
+)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,15 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from t2i.data.loader import BadSample, Samples
-from t2i.data.shards import read_manifest, to_rgb
+from t2i.data.manifest import read_manifest
+from t2i.data.prepare import to_rgb
+from t2i.data.samples import Samples
+from t2i.data.tars import BadSample
 from t2i.errors import UserError
-from t2i.metrics import probe
+from t2i.metrics import option
 from t2i.model import WEIGHTS, Model
 from t2i.pictures import to_uint8
+from t2i.probes import scenes
 from t2i.rng import derive_seed
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -42,13 +45,22 @@ def digest(captions: Sequence[Caption]) -> str:
 class Reference:
     """Shards of real pictures, in one seeded order: picture i and caption i belong together."""
 
-    def __init__(self, shards: str, seed: int = 0, cache: str | Path = "shards/.cache"):
-        """UserError where there are no shards or they hold nothing that can be read."""
+    def __init__(
+        self,
+        shards: str,
+        seed: int = 0,
+        cache: str | Path = "shards/.cache",
+        setting: str = "reference",
+        spell: Callable[[str], str] = option,
+    ):
+        """UserError where there are no shards or they hold nothing that can be read; it names the setting that the
+        shards were given by, as the user spells it."""
+        self.said = f"{spell(setting)} {shards}"
         try:
             self.samples = Samples(shards, cache)
             first = self.samples.read(0)
         except BadSample as bad:
-            raise UserError(f"--reference {shards}: {bad}; make the shards again") from None
+            raise UserError(f"{self.said}: {bad}; make the shards again") from None
         self.shards, self.seed, self.count = shards, seed, len(self.samples)
         self.resolution = int(first.image.shape[-1])
         self.scenes = "objects" in (first.meta.get("attributes") or {})
@@ -62,7 +74,7 @@ class Reference:
             raise self._broken(bad) from None
         for n, image in zip(numbers, images):
             if image.shape != (3, self.resolution, self.resolution):
-                raise UserError(f"--reference {self.shards}: picture {n} is {tuple(image.shape[1:])}; make them again")
+                raise UserError(f"{self.said}: picture {n} is {tuple(image.shape[1:])}; make them again")
         return torch.stack(images).float().div_(127.5).sub_(1)
 
     def _look_up(self, number: int) -> Any:
@@ -72,7 +84,7 @@ class Reference:
             raise self._broken(bad) from None
 
     def _broken(self, bad: BadSample) -> UserError:
-        return UserError(f"--reference {self.shards}: broken sample: {bad}; make the shards again")
+        return UserError(f"{self.said}: broken sample: {bad}; make the shards again")
 
     def all_captions(self, number: int) -> list[str]:
         """Everything that people wrote of a picture."""
@@ -85,7 +97,7 @@ class Reference:
         for n in range(count):
             sample = self._look_up(n)
             text = sample.captions[int(chosen[n] * len(sample.captions))]
-            asked = probe.asked(text, sample.meta["attributes"]) if self.scenes else (None, None)
+            asked = scenes.asked(text, sample.meta["attributes"]) if self.scenes else (None, None)
             out.append(Caption(text, sample.image_id, *asked))
         return out
 

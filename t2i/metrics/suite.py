@@ -5,11 +5,10 @@ the first process, which computes the scores. The pictures are the same ones, bi
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 import torch
@@ -19,13 +18,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from t2i.errors import UserError
-from t2i.metrics import bootstrap, fid, swd
-from t2i.metrics.networks import Files, hashed, load, missing, sentences
-from t2i.metrics.sources import Generated, Reference, Source, digest
-from t2i.metrics.table import METRICS, MODEL, PAIRS, Evidence, known
+from t2i.metrics import bootstrap, frechet, networks, protocol
+from t2i.metrics.metric import Evidence, Metric, every, named
+from t2i.metrics.networks import Settings
+from t2i.metrics.sources import Generated, Reference, Source
 
 BLOCK = 50  # pictures a process looks at together
-RETRIEVAL = 1000  # real pictures among which the CLIP of the CLIP score must find the right ones
 
 
 @dataclass
@@ -40,51 +38,46 @@ class Result:
 
 
 def choose(
-    names: Sequence[str] | None, files: Files, reference: Reference | None, source: Source
-) -> tuple[list[str], dict[str, list[str]]]:
+    names: Sequence[str] | None, settings: Settings, reference: Reference | None, source: Source
+) -> tuple[list[Metric], dict[str, list[str]]]:
     """The metrics to compute of a source's pictures, and why → those that are left out.
 
     names: those asked for, each of which must be computable, or UserError says what it lacks; None: all that are.
     """
     check_resolution(reference, source)
-    scenes = reference is not None and reference.scenes
-    drawn = any(c.object for c in source.captions)
-    side = source.resolution
-
-    def lacks(name: str) -> str | None:
-        metric = METRICS[name]
-        if metric.reference and reference is None:
-            return "needs real pictures: --reference SHARDS"
-        if metric.of == "model" and not isinstance(source, Generated):
-            return "needs the generator itself, not its pictures"
-        if isinstance(source, Generated) and (without := [p for p in metric.parts if not _has(source, p)]):
-            return f"the {source.model.config.model.name} generator has no {without[0]}"
-        if metric.of == "pairs" and not source.pairs(1):
-            return "needs two pictures of a caption"
-        if name == "swd" and (side < swd.SMALLEST or side & (side - 1)):
-            return f"needs pictures whose side is a power of two from {swd.SMALLEST} up"
-        if name in ("eq_t", "eq_r") and side < 32:
-            return "needs pictures of 32 pixels or more"
-        reason = next((m for n in metric.networks if (m := missing(n, files, scenes))), None)
-        if not reason and not drawn and (name == "probe" or (name == "soa" and not files.detector)):
-            return "the captions do not say what should be seen: take those of scenes shards"
-        return reason
-
-    if names is not None:
-        chosen = known(names)
-        for name in chosen:
-            if reason := lacks(name):
-                raise UserError(f"--metrics {name}: {reason}")
-        return chosen, {}
-    reasons = {name: "only when asked for by name" if m.costly else lacks(name) for name, m in METRICS.items()}
-    chosen = [name for name, reason in reasons.items() if not reason]
-    if not chosen:
-        raise UserError("no metric can be computed: " + "; ".join(f"{n}: {r}" for n, r in reasons.items()))
+    chosen: list[Metric] = []
     left: dict[str, list[str]] = {}
-    for name, why in reasons.items():
-        if why:
-            left.setdefault(why, []).append(name)
+    for metric in every() if names is None else named(names):
+        reason = lacks(metric, settings, reference, source)
+        if names is None and metric.costly:
+            reason = "only when asked for by name"
+        if reason and names is not None:
+            raise UserError(f"{settings.spell('metrics')} {metric.name}: {reason}")
+        if reason:
+            left.setdefault(reason, []).append(metric.name)
+        else:
+            chosen.append(metric)
+    if not chosen:
+        told = "; ".join(f"{', '.join(lacking)}: {reason}" for reason, lacking in left.items())
+        raise UserError(f"no metric can be computed: {told}")
     return chosen, left
+
+
+def lacks(metric: Metric, settings: Settings, reference: Reference | None, source: Source) -> str | None:
+    """Why a metric cannot be computed of a source's pictures; None where it can be."""
+    side = source.resolution
+    if metric.reference and reference is None:
+        return f"needs real pictures: {settings.spell('reference')} SHARDS"
+    if metric.of_model and not isinstance(source, Generated):
+        return "needs the generator itself, not its pictures"
+    if metric.of_pairs and not source.pairs(1):
+        return "needs two pictures of a caption"
+    if metric.power_of_two and (side < metric.smallest or side & (side - 1)):
+        return f"needs pictures whose side is a power of two from {metric.smallest} up"
+    if side < metric.smallest:
+        return f"needs pictures of {metric.smallest} pixels or more"
+    absent = next((reason for n in metric.networks if (reason := networks.missing(n, settings))), None)
+    return absent or metric.lacks(source, settings)
 
 
 def check_resolution(reference: Reference | None, source: Source) -> None:
@@ -93,7 +86,7 @@ def check_resolution(reference: Reference | None, source: Source) -> None:
     if reference and reference.resolution != source.resolution:
         has, want = reference.resolution, source.resolution
         raise UserError(
-            f"--reference {reference.shards}: its pictures are {has}×{has}, those to be judged {want}×{want}; "
+            f"{reference.said}: its pictures are {has}×{has}, those to be judged {want}×{want}; "
             f"make the reference with --size {want}"
         )
 
@@ -103,29 +96,27 @@ class Suite:
 
     def __init__(
         self,
-        metrics: Sequence[str],
-        files: Files,
+        metrics: Sequence[Metric],
+        settings: Settings,
         reference: Reference | None = None,
         *,
         reference_count: int | None = None,
         pairs: int = 500,
         resamples: int = 20,
-        seed: int = 0,
         device: torch.device | str = "cpu",
         progress: bool = True,
     ):
-        """metrics: names that `choose` returned. resamples: how often scores of whole sets are computed again for
+        """metrics: those that `choose` returned. resamples: how often scores of whole sets are computed again for
         their intervals; 0: no intervals at all."""
-        self.metrics, self.reference, self.device = list(metrics), reference, torch.device(device)
-        self.pairs, self.resamples, self.seed, self.progress = pairs, resamples, seed, progress
+        self.metrics, self.settings, self.reference = list(metrics), settings, reference
+        self.device, self.pairs, self.resamples, self.progress = torch.device(device), pairs, resamples, progress
         self.reference_count = min(reference_count or reference.count, reference.count) if reference else 0
         self.real: dict[str, Any] | None = None
+        self.captioned: dict[str, Any] = {}
         self.notes: list[str] = []
-        scenes = reference is not None and reference.scenes
         with noting(self.notes):
-            names = dict.fromkeys(n for m in self.metrics for n in METRICS[m].networks)
-            self.networks = {n: load(n, files, self.device, scenes, seed) for n in names}
-        self.preprocessing = files.preprocessing
+            names = dict.fromkeys(n for m in self.metrics for n in m.networks)
+            self.networks = {n: networks.load(n, settings, self.device) for n in names}
 
     def score(self, source: Source) -> Result:
         """Judges a source's pictures. On other processes than the first the result has no scores.
@@ -135,150 +126,150 @@ class Suite:
         check_resolution(self.reference, source)
         real = self._look_at_reference()
         fake = self._look_at(source)
-        captions = source.captions
         result = Result({}, protocol=self.protocol(source), subject=source.describe(), notes=list(self.notes))
         if not PartialState().is_main_process:
             return result
-        evidence = Evidence(fake, real, captions, self.networks, self.seed)
-        with noting(result.notes), self._bar(len(self.metrics), "metric") as bar:
-            for name in self.metrics:
-                bar.set_description(name)
-                self._measure(name, evidence, result)
+        evidence = Evidence(fake, real, source.captions, self.networks, self.settings.seed, self.captioned)
+        bar = tqdm(total=len(self.metrics), unit="metric", leave=False, disable=None if self.progress else True)
+        with noting(result.notes), bar:
+            for metric in self.metrics:
+                bar.set_description(metric.name)
+                self._measure(metric, evidence, result)
                 bar.update()
         result.notes[:] = dict.fromkeys(result.notes)
         return result
 
-    def _bar(self, total: int, unit: str) -> tqdm:
-        return tqdm(total=total, unit=unit, leave=False, disable=None if self.progress else True)
+    def protocol(self, source: Source) -> dict[str, Any]:
+        """What two scores must have in common to be compared."""
+        return protocol.describe(
+            source, self.metrics, self.networks, self.reference, self.reference_count, self.pairs, self.settings.seed
+        )
 
-    def _measure(self, name: str, evidence: Evidence, result: Result) -> None:
-        metric = METRICS[name]
+    def trained_with(self, source: Source) -> list[str]:
+        """A line for each network that judges though the model was trained with it."""
+        if not isinstance(source, Generated):
+            return []
+        return [
+            f"{name}: {network.title} was used in training this model, so its scores flatter it; name another, "
+            f"{self.settings.spell(name)}"
+            for name, network in self.networks.items()
+            if network.used_in_training(source.model)
+        ]
+
+    def _measure(self, metric: Metric, evidence: Evidence, result: Result) -> None:
         if self.device.type == "cuda":  # others count in float64 slowly or not at all
             evidence = evidence.on(self.device, metric.features)
-        values = metric.measure(evidence)
+        values, seed = metric.measure(evidence), self.settings.seed
         rows = {k: v for k, v in values.items() if isinstance(v, Tensor)}
         result.scores |= {k: float(v.double().mean()) if k in rows else float(v) for k, v in values.items()}
         if not self.resamples:
             return
-        result.intervals |= {k: bootstrap.of_mean(v, self.seed) for k, v in rows.items() if len(v) > 1}
+        result.intervals |= {k: bootstrap.of_mean(v, seed) for k, v in rows.items() if len(v) > 1}
         if metric.whole and self.resamples > 1:
             again = lambda rows: metric.measure(evidence.resampled(rows, metric.features))
             numbers = {k: float(v) for k, v in values.items()}
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # said once already
-                result.intervals |= bootstrap.of_sets(again, len(evidence.captions), numbers, self.resamples, self.seed)
+                result.intervals |= bootstrap.of_sets(again, len(evidence.captions), numbers, self.resamples, seed)
 
     def _look_at_reference(self) -> dict[str, Any]:
-        """Features of real pictures, kept from the first call on."""
-        if self.real is None:
-            self.real = {}
-            wanted = [m for m in self.metrics if METRICS[m].reference]
-            features = {f for m in wanted for f in METRICS[m].features}
-            rows = {f for m in wanted for f in METRICS[m].features if not METRICS[m].moments}
-            pairs = min(RETRIEVAL, self.reference_count) if "clip_score" in self.metrics else 0
-            count = self.reference_count if wanted else pairs
-            if self.reference and count:
-                reference, captions = self.reference, self.reference.captions(pairs)
-                names = {n for m in wanted for n in METRICS[m].networks} | ({"clip"} if pairs else set())
+        """Features of real pictures, kept from the first call on: of all, for metrics that compare with them, and of
+        the first few with their captions."""
+        if self.real is not None:
+            return self.real
+        self.real = {}
+        compared, read = [m for m in self.metrics if m.reference], [m for m in self.metrics if m.captioned]
+        few = min(max((m.captioned for m in read), default=0), self.reference_count)
+        count = self.reference_count if compared else few
+        if not (self.reference and count):
+            return self.real
+        reference, captions = self.reference, self.reference.captions(few)
+        rows = features_of(m for m in compared if not m.moments)
+        wanted, wanted_few, readers = features_of(compared), features_of(read), networks_of(read)
+        names = networks_of(compared) | (readers if few else set())
 
-                def work(numbers: range) -> dict[str, Tensor]:
-                    seen = self._see(reference.pick(numbers), numbers, names)
-                    kept = {k: v for k, v in seen.items() if k in features}
-                    if numbers.start < pairs:
-                        n = min(len(numbers), pairs - numbers.start)
-                        texts = [c.text for c in captions[numbers.start : numbers.start + n]]
-                        clip = self.networks["clip"].of
-                        kept |= {"pair_image": seen["clip"][:n], "pair_text": sentences(texts, clip)}
-                    return kept
+        def look(numbers: range) -> dict[str, Tensor]:
+            seen = self._see(reference.pick(numbers), numbers, names)
+            kept = {k: v for k, v in seen.items() if k in wanted}
+            if numbers.start < few:
+                n = min(len(numbers), few - numbers.start)
+                seen |= self._read([c.text for c in captions[numbers.start : numbers.start + n]], readers)
+                kept |= {f"captioned {k}": v[:n] for k, v in seen.items() if k in wanted_few}
+            return kept
 
-                self.real = spread(count, work, "reference", self.progress, features - rows)
+        for name, value in in_blocks(count, look, "reference", self.progress, wanted - rows).items():
+            into = self.captioned if name.startswith("captioned ") else self.real
+            into[name.removeprefix("captioned ")] = value
         return self.real
 
     def _look_at(self, source: Source) -> dict[str, Any]:
-        """Features of the judged pictures, and what is measured on pairs of them and on paths between them."""
-        names = {n for m in self.metrics if METRICS[m].of == "pictures" for n in METRICS[m].networks}
-        used = {f for m in self.metrics for f in METRICS[m].features}
+        """Features of the judged pictures, and what is measured on pairs of them and asked of the generator."""
+        single = [m for m in self.metrics if not m.of_pairs and not m.of_model]
+        names, readers = networks_of(single), networks_of(m for m in single if m.reads)
+        wanted = features_of(single)
         fake: dict[str, Any] = {}
 
         def look(numbers: range) -> dict[str, Tensor]:
             seen = self._see(source.pick(numbers), numbers, names)
-            if "clip_text" in used:
-                texts = [source.captions[n].text for n in numbers]
-                seen["clip_text"] = sentences(texts, self.networks["clip"].of)
-            return {k: v for k, v in seen.items() if k in used}
+            seen |= self._read([source.captions[n].text for n in numbers], readers)
+            return {k: v for k, v in seen.items() if k in wanted}
 
         if names:
-            fake |= spread(len(source.captions), look, "pictures", self.progress)
-        if both := [m for m in self.metrics if METRICS[m].of == "pairs"]:
+            fake |= in_blocks(len(source.captions), look, "pictures", self.progress)
+        if both := {m.name: m.of_pairs for m in self.metrics if m.of_pairs}:
             pairs = source.pairs(self.pairs)
             if not pairs:
-                raise UserError(f"--metrics {both[0]}: no caption has two pictures")
+                raise UserError(f"{self.settings.spell('metrics')} {next(iter(both))}: no caption has two pictures")
 
             def compare(numbers: range) -> dict[str, Tensor]:
                 a, b = (source.pick([pairs[n][side] for n in numbers]).to(self.device) for side in (0, 1))
-                return {k: v for m in both for k, v in PAIRS[m](a, b, self.networks).items()}
+                return {k: v for measure in both.values() for k, v in measure(a, b, self.networks).items()}
 
-            fake |= spread(len(pairs), compare, "pairs", self.progress)
-        for name in self.metrics:
-            if METRICS[name].of == "model":
+            fake |= in_blocks(len(pairs), compare, "pairs", self.progress)
+        for metric in self.metrics:
+            if metric.of_model:
                 assert isinstance(source, Generated)
-                ask = partial(MODEL[name], source, self.networks)
-                fake |= spread(len(source.captions), ask, name, self.progress)
+                ask = partial(metric.of_model, source, self.networks)
+                fake |= in_blocks(len(source.captions), ask, metric.name, self.progress)
         return fake
 
-    def _see(self, images: Tensor, numbers: range, names: set[str]) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def _see(self, images: Tensor, numbers: range, names: Collection[str]) -> dict[str, Tensor]:
         images = images.to(self.device)
         out: dict[str, Tensor] = {}
-        with torch.no_grad():
-            for name in names:
-                if name != "patches" or numbers.start < swd.PICTURES:
-                    out |= self.networks[name].see(images, numbers)
+        for network in (self.networks[name] for name in names):
+            if numbers.start < network.most:
+                out |= network.see(images, numbers)
         return out
 
-    def protocol(self, source: Source) -> dict[str, Any]:
-        """The fingerprint: what two scores must have in common to be compared."""
-        fields: dict[str, Any] = {
-            "resolution": source.resolution,
-            "samples": len(source.captions),
-            "captions": digest(source.captions),
-            "seed": self.seed,
-            "truncation": source.truncation if isinstance(source, Generated) else None,
-            "noise": source.noise if isinstance(source, Generated) else None,
-        }
-        if self.reference:
-            fields |= self.reference.describe(self.reference_count)
-        fields |= {name: network.fingerprint for name, network in self.networks.items()}
-        if "vgg" in self.networks:
-            fields["vgg"] += f" {self.preprocessing}"
-        if any(METRICS[m].of == "pairs" for m in self.metrics):
-            fields["pairs"] = len(source.pairs(self.pairs))
-        return fields
+    def _read(self, captions: Sequence[str], names: Collection[str]) -> dict[str, Tensor]:
+        out: dict[str, Tensor] = {}
+        for name in names:
+            out |= self.networks[name].read(captions)
+        return out
 
 
-def relevant(score_names: Sequence[str]) -> set[str]:
-    """The fields of a fingerprint that some metrics' scores depend on."""
-    out = {"resolution", "samples", "captions", "seed", "truncation", "noise"}
-    for name in score_names:
-        metric = METRICS[name]
-        out |= set(metric.networks) | ({"pairs"} if metric.of == "pairs" else set())
-        if metric.reference:
-            out |= {"resize", "reference", "reference_count"}
-    return out
+def networks_of(metrics: Iterable[Metric]) -> set[str]:
+    return {name for metric in metrics for name in metric.networks}
 
 
-def spread(
+def features_of(metrics: Iterable[Metric]) -> set[str]:
+    return {name for metric in metrics for name in metric.features}
+
+
+def in_blocks(
     count: int,
     work: Callable[[range], dict[str, Tensor]],
     label: str,
     progress: bool = True,
-    moments: Sequence[str] | set[str] = (),
+    moments: Collection[str] = (),
 ) -> dict[str, Any]:
     """work(numbers) → {name: rows} of each block of `count`, dealt to all processes; on the first all rows in order,
-    on others nothing. Of the names in `moments` only fid.Moments are kept, whose memory does not grow."""
+    on others nothing. Of the names in `moments` only frechet.Moments are kept, whose memory does not grow."""
     state = PartialState()
     blocks = [range(i, min(i + BLOCK, count)) for i in range(0, count, BLOCK)]
     kept: dict[str, list[Tensor]] = {}
-    sums: dict[str, fid.Moments] = {}
+    sums: dict[str, frechet.Moments] = {}
     hidden = None if progress and state.is_main_process else True
     with tqdm(total=count, unit="picture", desc=label, leave=False, disable=hidden) as bar:
         for first in range(0, len(blocks), state.num_processes):
@@ -287,18 +278,11 @@ def spread(
             everyone = gather_object([made]) if state.num_processes > 1 else [made]
             for name, rows in ((n, r) for part in everyone if part and state.is_main_process for n, r in part.items()):
                 if name in moments:
-                    sums[name] = sums[name].add(rows) if name in sums else fid.moments(rows)
+                    sums[name] = sums[name].add(rows) if name in sums else frechet.moments(rows)
                 else:
                     kept.setdefault(name, []).append(rows)
             bar.update(sum(len(b) for b in blocks[first : first + state.num_processes]))
     return {name: torch.cat(rows) for name, rows in kept.items()} | sums
-
-
-def _has(source: Generated, part: str) -> bool:
-    try:
-        return attrgetter(part)(source.model.generator) is not None
-    except AttributeError:
-        return False
 
 
 @contextmanager
@@ -308,14 +292,3 @@ def noting(notes: list[str]):
         warnings.simplefilter("always")
         yield
     notes += [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
-
-
-def trained_with(source: Source, suite: Suite) -> list[str]:
-    """A line where the CLIP that judges is one that the model was trained with."""
-    if not isinstance(source, Generated) or "clip" not in suite.networks:
-        return []
-    encoders, judge = source.model.config.encoders, suite.networks["clip"].of
-    reads_alike = hashed(source.model.text_encoder.network) == hashed(judge.text.network)
-    if judge.name not in (encoders.text, encoders.clip) and not reads_alike:
-        return []
-    return [f"clip: {judge.name} was used in training this model, so its scores flatter it; name another, --clip"]

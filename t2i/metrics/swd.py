@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from t2i.errors import UserError
+from t2i.metrics.metric import Metric
 from t2i.rng import Rng, SampleRng
 
 SMALLEST, SIDE, PATCHES = 16, 7, 128  # pixels of the last level, pixels of a patch, patches a picture and level
@@ -84,3 +85,15 @@ def _normalised(x: Tensor) -> Tensor:
     x = x.float()
     deviation, mean = torch.std_mean(x, (0, 1, 3), correction=0, keepdim=True)
     return ((x - mean) / deviation.clamp(min=1e-8)).flatten(0, 1).flatten(1)
+
+
+METRIC = Metric(
+    lambda e: compute(e.fake["patches"], e.real["patches"], seed=e.seed),
+    networks=("patches",),
+    features=("patches",),
+    reference=True,
+    smallest=SMALLEST,
+    power_of_two=True,
+    lower=True,
+    order=90,
+)

@@ -3,7 +3,6 @@
 Any such function will do. All that is random in them is drawn once, so that every candidate is judged alike.
 """
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,16 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from t2i.encoders.clip import Clip, load_clip, resample
-from t2i.errors import UserError, closest
+from t2i.encoders.clip import Clip, resample
 from t2i.interfaces import Text
 from t2i.model import Model
 from t2i.rng import Rng
 
 Objective = Callable[[Tensor], Tensor]
-TERMS = ("clip", "contrast", "d", "d_text", "d_contrast", "typical")
 CROP = 0.9  # the least side of a view, as a share of the picture's: what training showed its encoder too
-LIGHT = 0.1  # the most by which brightness, contrast and saturation of a view change
+JITTER = 0.1  # the most by which brightness, contrast and saturation of a view change
 NOISE = 0.3  # standard deviation of the noise on a view: it hides the fine patterns that only fool an encoder
 # Basic colour terms (Berlin & Kay 1969).
 COLORS = ["red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black", "brown", "gray", "grey"]
@@ -45,7 +42,7 @@ class Objectives:
         return torch.stack(list(terms.values()), 1), torch.stack(parts, 1)  # type: ignore[arg-type]
 
 
-def once(read: Callable[..., Any]) -> Callable[..., Any]:
+def cache_last(read: Callable[..., Any]) -> Callable[..., Any]:
     """`read`, which remembers what it made of the last pictures: terms that read the same features pay once."""
     last: list[Any] = []
 
@@ -65,26 +62,27 @@ def clip_features(clips: list[Clip], prompt: str, views: int = 1, seed: int = 0)
     FuseDream's augmentation, 2112.01573): what only fools the encoder seldom survives it. A prompt that says left or
     right is not mirrored.
     """
-    looks = draw_views(views, seed, mirror=not re.search(r"\b(left|right)", prompt.lower()))
+    drawn = draw_views(views, seed, mirror=not re.search(r"\b(left|right)", prompt.lower()))
 
     def read(images: Tensor) -> list[Tensor]:
-        seen = [look(images, max(clip.size for clip in clips)) for look in looks]
-        return [torch.stack([clip.image_features(x) for x in seen]).mean(0) for clip in clips]
+        seen = [view(images, max(clip.size for clip in clips)) for view in drawn]
+        return [torch.stack([clip.features(x) for x in seen]).mean(0) for clip in clips]
 
     return read
 
 
-def likeness(features: Callable[[Tensor], list[Tensor]], directions: list[Tensor]) -> Objective:
+def directional_similarity(features: Callable[[Tensor], list[Tensor]], directions: list[Tensor]) -> Objective:
     """The product of features and a direction [C] an encoder, the mean over encoders."""
     return lambda images: torch.stack([f @ d for f, d in zip(features(images), directions)]).mean(0)
 
 
 def clip_similarity(clips: list[Clip], prompt: str, views: int = 1, seed: int = 0) -> Objective:
     """The mean cosine of a picture's features and the prompt's, over fixed views and over encoders."""
-    return likeness(clip_features(clips, prompt, views, seed), [clip.text([prompt]).sentence[0] for clip in clips])
+    sentences = [clip.text([prompt]).sentence[0] for clip in clips]
+    return directional_similarity(clip_features(clips, prompt, views, seed), sentences)
 
 
-def recolored(prompt: str) -> list[str]:
+def recolor(prompt: str) -> list[str]:
     """The prompt with each of its colours in turn swapped for every other one; none where it names no colour."""
     found = list(re.finditer(rf"\b({'|'.join(COLORS)})\b", prompt, re.IGNORECASE))
     return [
@@ -94,35 +92,35 @@ def recolored(prompt: str) -> list[str]:
 
 
 def contrast_direction(encoder: Any, prompt: str) -> Tensor:
-    """[C] the prompt's sentence less the mean of its `recolored` ones: `likeness` with it is a contrast."""
-    sentence, others = encoder([prompt]).sentence[0], recolored(prompt)
+    """[C] the prompt's sentence less the mean of the recoloured ones: similarity to it is a contrast."""
+    sentence, others = encoder([prompt]).sentence[0], recolor(prompt)
     return sentence - encoder(others).sentence.mean(0) if others else sentence
 
 
 def draw_views(views: int, seed: int, mirror: bool = True) -> list[Callable[[Tensor, int], Tensor]]:
     """Functions from pictures [n, 3, H, W] and a size to [n, 3, size, size] views of them."""
     rng = Rng(seed)
-    looks: list[Callable[[Tensor, int], Tensor]] = [lambda images, size: images]
+    drawn: list[Callable[[Tensor, int], Tensor]] = [lambda images, size: images]
     for _ in range(views - 1):
         u, key = [rng.uniform() for _ in range(7)], int(2**31 * rng.uniform())
 
-        def look(images: Tensor, size: int, u: list[float] = u, key: int = key) -> Tensor:
+        def view(images: Tensor, size: int, u: list[float] = u, key: int = key) -> Tensor:
             side = CROP + (1 - CROP) * u[0]
             place = images.new_tensor([[(1 - side) * u[1], (1 - side) * u[2]]])
             x = resample(images, size, images.new_tensor([side]), place)
             x = x.flip(3) if mirror and u[3] < 0.5 else x
-            brightness, contrast, saturation = (LIGHT * (2 * v - 1) for v in u[4:])
+            brightness, contrast, saturation = (JITTER * (2 * v - 1) for v in u[4:])
             x = x + brightness
             x = torch.lerp(x.mean((1, 2, 3), keepdim=True), x, 1 + contrast)
             x = torch.lerp(x.mean(1, keepdim=True), x, 1 + saturation)
-            return (x + NOISE * _noise(key, size, x.device).to(x.dtype)).clamp(-1, 1)
+            return (x + NOISE * _fixed_noise(key, size, x.device).to(x.dtype)).clamp(-1, 1)
 
-        looks.append(look)
-    return looks
+        drawn.append(view)
+    return drawn
 
 
 @lru_cache(maxsize=64)  # views × sizes: drawn and sent to the device once, not with every micro-batch
-def _noise(key: int, size: int, device: torch.device) -> Tensor:
+def _fixed_noise(key: int, size: int, device: torch.device) -> Tensor:
     """[3, size, size] float32 N(0, 1), the same for all pictures and on every device."""
     return torch.randn(3, size, size, generator=torch.Generator().manual_seed(key)).to(device)
 
@@ -142,56 +140,27 @@ def discriminator_similarity(critic: Any, text: Text, direction: Tensor) -> Obje
 def typicality(clip: Clip, plain: Tensor) -> Objective:
     """The cosine of a picture's features and the mean features of plain samples [n, 3, H, W] of the prompt."""
     with torch.no_grad():
-        centre = torch.nn.functional.normalize(clip.image_features(plain).mean(0), dim=0)
-    return lambda images: clip.image_features(images) @ centre
-
-
-def parse(given: str) -> list[dict[str, float]]:
-    """'clip+0.1*d,typical' → [{'clip': 1, 'd': 0.1}, {'typical': 1}]."""
-    parts = []
-    for words in given.split(","):
-        part = {}
-        for word in words.split("+"):
-            number, _, name = word.rpartition("*")
-            name = name.strip()
-            if name not in TERMS:
-                raise UserError(f"--objective {given}: {name!r} is no term; {closest(name, TERMS)}")
-            try:
-                part[name] = float(number) if number else 1.0
-            except ValueError:
-                raise UserError(f"--objective {given}: weight {number!r} is no number; write 0.1*{name}") from None
-            if not math.isfinite(part[name]) or part[name] == 0:
-                raise UserError(f"--objective {given}: weight {number}; a number other than 0")
-        parts.append(part)
-    return parts
-
-
-def encoders(names: str, device: torch.device, option: str) -> list[Clip]:
-    """The CLIPs of a comma-separated list; UserError with the option that names others."""
-    try:
-        return [load_clip(name, device) for name in names.split(",")]
-    except UserError as error:
-        raise UserError(f"{option} {names}: {error}; or name another CLIP with {option}") from None
+        centre = torch.nn.functional.normalize(clip.features(plain).mean(0), dim=0)
+    return lambda images: clip.features(images) @ centre
 
 
 def build(
     parts: list[dict[str, float]], model: Model, prompt: str, clips: list[Clip], critic: Any, views: int,
     plain: Tensor, seed: int,
 ) -> Objectives:  # fmt: skip
-    """The named terms for one prompt. plain [n, 3, H, W]: pictures of it, for `typical`; seed: of the views."""
-    text, terms = model.text_encoder([prompt]), dict[str, Objective]()
-    features, critic = once(clip_features(clips, prompt, views, seed)), once(critic)
-    for name in dict.fromkeys(name for part in parts for name in part):
-        if name == "clip":
-            terms[name] = likeness(features, [clip.text([prompt]).sentence[0] for clip in clips])
-        elif name == "contrast":
-            terms[name] = likeness(features, [contrast_direction(clip.text, prompt) for clip in clips])
-        elif name == "typical":
-            terms[name] = typicality(clips[0], plain)
-        elif name == "d":
-            terms[name] = discriminator_logit(critic, text)
-        elif name == "d_text":
-            terms[name] = discriminator_similarity(critic, text, text.sentence[0])
-        else:
-            terms[name] = discriminator_similarity(critic, text, contrast_direction(model.text_encoder, prompt))
-    return Objectives(terms, parts)
+    """The terms (language.TERMS) that `parts` name, for one prompt.
+
+    plain [n, 3, H, W]: pictures of it, for `typical`. seed: of the views.
+    """
+    text = model.text_encoder([prompt])
+    features, critic = cache_last(clip_features(clips, prompt, views, seed)), cache_last(critic)
+    make: dict[str, Callable[[], Objective]] = {
+        "clip": lambda: directional_similarity(features, [clip.text([prompt]).sentence[0] for clip in clips]),
+        "contrast": lambda: directional_similarity(features, [contrast_direction(clip.text, prompt) for clip in clips]),
+        "typical": lambda: typicality(clips[0], plain),
+        "d": lambda: discriminator_logit(critic, text),
+        "d_text": lambda: discriminator_similarity(critic, text, text.sentence[0]),
+        "d_contrast": lambda: discriminator_similarity(critic, text, contrast_direction(model.text_encoder, prompt)),
+    }
+    names = dict.fromkeys(name for part in parts for name in part)
+    return Objectives({name: make[name]() for name in names}, parts)

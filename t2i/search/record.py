@@ -6,20 +6,22 @@ that closes it. What a kill leaves after the last of those is dropped.
 """
 
 import base64
-import fcntl
 import json
 import math
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
+from t2i import files
 from t2i.errors import UserError
+from t2i.search.settings import Stopping
 
 FORMAT = 2
-# May be other ones when a search goes on.
-FREE = ("versions", "checkpoint", "target", "minutes", "plateau", "top_k")
+FREE = ("versions", "checkpoint", *(f.name for f in fields(Stopping)))  # may be other ones when a search goes on
 
 
 def pack(point: np.ndarray) -> str:
@@ -30,12 +32,17 @@ def unpack(text: str) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), "<f4").astype(np.float32)
 
 
-def number(value: float) -> float | None:
-    """JSON has no NaN."""
+def to_json(value: float) -> float | None:
+    """JSON has no NaN: null stands for what is no number."""
     return float(value) if math.isfinite(value) else None
 
 
-def lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def from_json(value: float | None) -> float:
+    """Undoes to_json."""
+    return math.nan if value is None else float(value)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(the file position after it, the values) of each whole line."""
     with open(path, "rb") as file:
         for line in file:
@@ -47,10 +54,10 @@ def lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise UserError(f"{path}: line {line[:40]!r} is no JSON; not a record, or a damaged one") from None
 
 
-def header(path: Path) -> dict[str, Any]:
+def read_head(path: Path) -> dict[str, Any]:
     """The first line of a record; UserError where there is none."""
     try:
-        first = next(lines(path), (0, {}))[1]
+        first = next(read_lines(path), (0, {}))[1]
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; name the record.jsonl of a search") from None
     if not isinstance(first, dict) or first.get("search") != FORMAT:
@@ -58,10 +65,10 @@ def header(path: Path) -> dict[str, Any]:
     return first
 
 
-def candidate(path: Path, index: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The header and the candidate of an index."""
-    head, last = header(path), -1
-    for _, row in lines(path):
+def read_candidate(path: Path, index: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The first line and the candidate of an index."""
+    head, last = read_head(path), -1
+    for _, row in read_lines(path):
         if "index" in row:
             last = row["index"]
             if last == index:
@@ -76,15 +83,16 @@ class Record:
         """Reads what is there. path None keeps nothing; write False only reads (all processes but the first)."""
         self.path, self.count = path, 0
         self.file: TextIO | None = None
+        self.held = ExitStack()
         self.known: dict[tuple[int, int], list[dict[str, Any]]] = {}
         head = {"search": FORMAT} | head
         if path is None:
             return
         end = 0
-        if path.is_file() and next(lines(path), None) is not None:
-            differs(path, header(path), head)
+        if path.is_file() and next(read_lines(path), None) is not None:
+            refuse_another_search(path, read_head(path), head)
             rows: list[dict[str, Any]] = []
-            for position, row in lines(path):
+            for position, row in read_lines(path):
                 if "index" in row:
                     rows.append(row)
                     continue
@@ -97,11 +105,9 @@ class Record:
 
     def _open(self, path: Path, end: int, head: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = file = open(path, "a", encoding="utf-8")  # noqa: SIM115
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{path}: another process is searching there; wait, or choose another --out") from None
+        taken = f"{path}: another process is searching there; wait, or choose another --out"
+        self.held.enter_context(files.lock(path.with_name(f".{path.name}.lock"), taken))
+        self.file = file = self.held.enter_context(open(path, "a", encoding="utf-8"))  # noqa: SIM115
         file.truncate(end)
         if not end:
             file.write(json.dumps(head, ensure_ascii=False) + "\n")
@@ -125,11 +131,10 @@ class Record:
             ) from None
 
     def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
+        self.held.close()
 
 
-def differs(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+def refuse_another_search(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     """Complains of the first setting in which a record is of another search."""
     old, new = ({k: v for k, v in json.loads(json.dumps(h)).items() if k not in FREE} for h in (old, new))
     for key in old | new:

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from t2i.drawing import save_png
 from t2i.pictures import picture_grid, to_uint8
-from t2i.search.hunt import Found, Result
-from t2i.search.record import number
+from t2i.search.record import to_json
+from t2i.search.result import Archive, Candidate, Front, Result
 
 
 def table(result: Result, algorithm: str) -> list[str]:
@@ -22,9 +23,9 @@ def table(result: Result, algorithm: str) -> list[str]:
         f"{'':<24}{'optimised':>11}{'held out':>11}{'norm':>7}{'trunc.':>8}{'D':>8}",
     ]
 
-    def line(title: str, score: float, held_out: float, found: Found | None = None) -> str:
-        rest = f"{found.norm:>7.2f}{found.truncation:>8.2f}{_number(found.d, 8, 2)}" if found else ""
-        return f"{title:<24}{_number(score, 11)}{_number(held_out, 11)}{rest}"
+    def line(title: str, score: float, held_out: float, found: Candidate | None = None) -> str:
+        rest = f"{found.norm:>7.2f}{found.truncation:>8.2f}{_column(found.d, 8, 2)}" if found else ""
+        return f"{title:<24}{_column(score, 11)}{_column(held_out, 11)}{rest}"
 
     (score, sigma), (held_out, held_sigma) = result.plain["score"], result.plain["held_out"]
     lines.append(line("plain samples, mean", score, held_out))
@@ -46,16 +47,16 @@ def table(result: Result, algorithm: str) -> list[str]:
             f"the {len(result.found)} best distinct: mean cosine of latents {result.latents_alike:.2f}, "
             f"of CLIP features {result.pictures_alike:.3f}"
         )
-    if result.bad:
-        lines.append(f"{result.bad} scores were not a number: counted as the worst, never kept")
+    if result.invalid:
+        lines.append(f"{result.invalid} scores were not a number: counted as the worst, never kept")
     return lines
 
 
-def _number(value: float, width: int, digits: int = 4) -> str:
+def _column(value: float, width: int, digits: int = 4) -> str:
     return f"{value:>{width}.{digits}f}" if math.isfinite(value) else f"{'-':>{width}}"
 
 
-def plot(results: list[Result], path: Path) -> None:
+def plot_history(results: list[Result], path: Path) -> None:
     """Best so far against evaluations, with the best of as many plain samples; a row a prompt."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
     from matplotlib.figure import Figure
@@ -76,7 +77,7 @@ def plot(results: list[Result], path: Path) -> None:
             name = "score" if mine == "best" else "held_out"
             axis.axhline(result.plain[name][0], color="tab:gray", ls=":", lw=1, label="plain samples, mean")
             axis.set(xlabel="evaluations", ylabel=title)
-            axis.set_title(result.prompt if len(result.prompt) < 60 else result.prompt[:57] + "...", fontsize=9)
+            axis.set_title(shorten(result.prompt, 60), fontsize=9)
             axis.grid(alpha=0.3)
         row[0].legend(fontsize=7)
     figure.savefig(path, dpi=110)
@@ -102,43 +103,46 @@ def grid(results: list[Result]) -> Image.Image:
     return picture_grid(images, columns, labels, max(256 // images.shape[-1], 1))
 
 
-def front(result: Result, path: Path) -> None:
+def plot_front(prompt: str, front: Front, path: Path) -> None:
     """Both objectives of all candidates, the Pareto front, and pictures along it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    goals = result.goals
     figure = Figure(figsize=(8, 6), layout="constrained")
     FigureCanvasAgg(figure)
     top, bottom = np.ravel(np.array(figure.subfigures(2, 1, height_ratios=(4, 1.2))))
     axis = top.subplots()
-    for by, color, label in (("baseline", "tab:gray", "plain samples"), ("search", "tab:blue", "search")):
-        if len(goals[by]):
-            axis.scatter(*goals[by].T, s=6, color=color, alpha=0.4, label=label)
-    axis.step(*goals["search"][goals["front"]].T, where="post", color="tab:blue", label="Pareto front")
-    axis.set(xlabel=goals["names"][0], ylabel=goals["names"][1])
-    axis.set_title(result.prompt if len(result.prompt) < 90 else result.prompt[:87] + "...", fontsize=9)
+    for values, color, label in ((front.baseline, "tab:gray", "plain samples"), (front.search, "tab:blue", "search")):
+        if len(values):
+            axis.scatter(*values.T, s=6, color=color, alpha=0.4, label=label)
+    axis.step(*front.search[front.front].T, where="post", color="tab:blue", label="Pareto front")
+    axis.set(xlabel=front.names[0], ylabel=front.names[1])
+    axis.set_title(shorten(prompt, 90), fontsize=9)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=7)
-    places = bottom.subplots(1, len(goals["shown"]), squeeze=False)[0]
-    for place, i, picture in zip(places, goals["shown"], to_uint8(goals["pictures"]).numpy()):
+    places = bottom.subplots(1, len(front.shown), squeeze=False)[0]
+    for place, i, picture in zip(places, front.shown, to_uint8(front.pictures).numpy()):
         place.imshow(picture)
         place.set_axis_off()
-        place.set_title(", ".join(f"{x:.2f}" for x in goals["search"][i]), fontsize=7)
+        place.set_title(", ".join(f"{x:.2f}" for x in front.search[i]), fontsize=7)
     figure.savefig(path, dpi=110)
 
 
-def archive(result: Result) -> Image.Image:
+def archive_grid(prompt: str, archive: Archive) -> Image.Image:
     """MAP-Elites' grid, as far as it is filled: the best picture of every look found, in its cell."""
-    places, pictures = result.elites["cells"], result.elites["pictures"]
+    places, pictures = archive.cells, archive.pictures
     places = places - places.min(0)
     rows, columns = places.max(0) + 1
     cells = torch.ones(rows * columns, *pictures.shape[1:])
     cells[torch.from_numpy(places @ [columns, 1])] = pictures
-    return picture_grid(cells, columns, [result.prompt] + [""] * (rows - 1), 1)
+    return picture_grid(cells, columns, [prompt] + [""] * (rows - 1), 1)
 
 
-def _list(found: list[Found]) -> str:
+def shorten(prompt: str, most: int) -> str:
+    return prompt if len(prompt) < most else prompt[: most - 3] + "..."
+
+
+def _list(found: list[Candidate]) -> str:
     return ", ".join(f"{f.score:.3f}" for f in found)
 
 
@@ -149,7 +153,7 @@ def save(results: list[Result], folder: Path, names: list[str], facts: dict[str,
     for result, name in zip(results, names):
         for rank, (found, picture) in enumerate(zip(result.found, result.pictures["found"]), 1):
             file = folder / "best" / f"{name}-{rank}"
-            Image.fromarray(to_uint8(picture[None])[0].numpy()).save(f"{file}.png")
+            save_png(picture, Path(f"{file}.png"))
             about = {"prompt": result.prompt, "rank": rank, **_values(found), **facts}
             _write(Path(f"{file}.json"), about)
         summary.append(
@@ -158,28 +162,28 @@ def save(results: list[Result], folder: Path, names: list[str], facts: dict[str,
                 "evaluations": result.spent,
                 "generations": result.generations,
                 "stopped": result.stopped,
-                "not_a_number": result.bad,
-                "plain": {k: [number(x) for x in v] for k, v in result.plain.items()},
+                "not_a_number": result.invalid,
+                "plain": {k: [to_json(x) for x in v] for k, v in result.plain.items()},
                 "baseline": [_values(f) for f in result.baseline],
                 "found": [_values(f) for f in result.found],
-                "cosine_of_latents": number(result.latents_alike),
-                "cosine_of_pictures": number(result.pictures_alike),
+                "cosine_of_latents": to_json(result.latents_alike),
+                "cosine_of_pictures": to_json(result.pictures_alike),
             }
         )
     _write(folder / "result.json", {"prompts": summary, **facts})
     for result, name in zip(results, names):
-        if result.goals:
-            front(result, folder / f"front-{name}.png")
-        if result.elites:
-            archive(result).save(folder / f"archive-{name}.png")
-    plot(results, folder / "history.png")
+        if result.front:
+            plot_front(result.prompt, result.front, folder / f"front-{name}.png")
+        if result.archive:
+            archive_grid(result.prompt, result.archive).save(folder / f"archive-{name}.png")
+    plot_history(results, folder / "history.png")
     grid(results).save(folder / "grid.png")
 
 
-def _values(found: Found) -> dict[str, Any]:
+def _values(found: Candidate) -> dict[str, Any]:
     """A candidate without its point, which the record has under its index."""
-    values = {k: number(getattr(found, k)) for k in ("score", "held_out", "norm", "truncation", "d")}
-    return {"index": found.index, **values, "terms": {k: number(v) for k, v in found.terms.items()}}
+    values = {k: to_json(getattr(found, k)) for k in ("score", "held_out", "norm", "truncation", "d")}
+    return {"index": found.index, **values, "terms": {k: to_json(v) for k, v in found.terms.items()}}
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

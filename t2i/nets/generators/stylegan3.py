@@ -1,31 +1,70 @@
 """StyleGAN3 (2106.12423), configurations T and R, conditioned on text in the ways of stylegan2.py.
 
 Details move with the objects and do not stick to pixels: the picture grows from Fourier features, every layer is
-band-limited, there is no noise. Parameters have the published names; the discriminator is StyleGAN2's.
+band-limited, there is no noise. Parameters have the published names. It is made to meet StyleGAN2's discriminator.
 Legend: B batch, C channels, H height, W width; ws [B, num_ws, style_dim]; pictures are nominally in [-1, 1].
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from t2i import config
-from t2i.interfaces import Text
+from t2i import parallel
+from t2i.errors import not_one_of, wrong
+from t2i.interfaces import Stage, Text
+from t2i.nets.contract import Dimensions
+from t2i.nets.generators.stylegan2 import style_problems
 from t2i.nets.layers import ops
 from t2i.nets.layers.attention import Attend, attends
-from t2i.nets.layers.equalised import COLOURS, FullyConnected, Mapping, Track
+from t2i.nets.layers.equalised import COLOURS, FullyConnected, Mapping
 from t2i.nets.layers.filtered import design_lowpass_filter, filtered_lrelu
-from t2i.nets.layers.styled import Styled
+from t2i.nets.layers.styled import Styled, StyleGenerator
 
 MARGIN = 10  # pixels around the picture in which layers compute beyond its edge
 FILTER_SIZE = 6  # taps for each factor of resampling
 OUTPUT_SCALE = 0.25
 CLAMP = 256.0
 MAGNITUDE_HALF_LIFE = 20_000  # pictures, of the running mean of each layer's input magnitude
+
+
+@dataclass
+class Options:
+    """Of `generator` in a configuration.
+
+    Training R collapses early without a blur over what D sees (2106.12423, appendix D.1):
+    train.d_blur=[[0, 10], [K, 0]] with K = 200 · batch / 32.
+    """
+
+    GROWS: ClassVar[bool] = False
+
+    name: str = "stylegan3"
+    equivariance: str = "t"  # t (to translation) or r (to rotation too; twice the channels)
+    layers: int = 14  # before toRGB
+    latent_dim: int = 512
+    style_dim: int = 512
+    mapping_layers: int = 2
+    channel_base: int = 16384  # channels at a cutoff of c: min(channel_base / 2 / c, channel_max) · model.width
+    channel_max: int = 512
+    text: str = "lafite"  # how text enters: lafite (MLPs, in every layer) or mapping (joined to z)
+    style_mixing: float = 0.9  # probability that a batch mixes two latents
+    conv_clamp: float | None = 256.0  # clamps activations at this value
+    recompute: bool = False  # layers keep only their inputs for the backward pass: memory for time
+    self_attention: list[int] = field(default_factory=list)  # sampling rates at which places attend to each other
+    word_attention: list[int] = field(default_factory=list)  # and to the words of the caption
+    word_attention_kind: str = "cross"  # cross (GigaGAN's residual) or modulation (XMC-GAN's)
+
+    def problems(self, resolution: int) -> list[str]:
+        return [
+            *not_one_of("equivariance", self.equivariance, "t", "r"),
+            *wrong(self.layers >= 4, "layers", self.layers, "4 or more"),
+            *style_problems(self),
+        ]
 
 
 @dataclass(frozen=True)
@@ -161,10 +200,10 @@ class SynthesisLayer(Styled):
         )
 
     @torch.no_grad()
-    def follow(self, x: Tensor, track: Track) -> None:
+    def track(self, x: Tensor) -> None:
         """The running mean of the input's square moves towards that of x, over all processes."""
         power = torch.linalg.vector_norm(x, dim=(1, 2, 3), dtype=torch.float32).square() / x[0].numel()  # [B]
-        power = track(power)
+        power = parallel.gather(power)
         beta = 0.5 ** (len(power) / MAGNITUDE_HALF_LIFE)
         self.magnitude_ema.copy_(power.mean().lerp(self.magnitude_ema, beta))
 
@@ -207,18 +246,26 @@ class Synthesis(nn.Module):
             setattr(self, self.names[-1], layer)
             into = out
 
-    def add_attention(self, options: config.Attention, word_dim: int) -> None:
+    def add_attention(self, options: Options, word_dim: int) -> None:
         """At a sampling rate means behind its last layer, but for those of the picture's own sharpness."""
+        o = options
         layers = [getattr(self, name) for name in self.names[: -1 - self.critical]]
         last = {layer.out.rate: layer for layer in layers}
         widths = {r: layer.out.channels for r, layer in last.items()}
-        for r, attend in attends(options, widths, self.w_dim, word_dim).items():
+        found = attends(widths, self.w_dim, word_dim, o.self_attention, o.word_attention, o.word_attention_kind)
+        for r, attend in found.items():
             last[r].attend = attend
 
     def forward(
-        self, ws: Tensor, text: Text | Tensor | None = None, noise: Any = None, track: Track | None = None
+        self,
+        ws: Tensor,
+        text: Text | Tensor | None = None,
+        noise: Any = None,
+        stage: Stage | None = None,
+        track: bool = False,
     ) -> Tensor:
-        """noise: there is none here; taken so that all generators are called alike. track: see Generator.
+        """noise, stage: there is neither here; taken so that all synthesis networks are called alike. track: the
+        running means of the layers' input magnitudes take this batch in, over all processes.
 
         Vectors are taken as they are. Sentences, of unit length, are first scaled to components of unit variance.
         """
@@ -229,8 +276,8 @@ class Synthesis(nn.Module):
         x = self.input(w)
         for name, w in zip(self.names, rest, strict=True):
             layer = getattr(self, name)
-            if track is not None:
-                layer.follow(x.detach(), track)
+            if track:
+                layer.track(x.detach())
             if self.recompute and torch.is_grad_enabled():
                 x = checkpoint(layer, x, w, text, use_reentrant=False, preserve_rng_state=False)
             else:
@@ -240,55 +287,39 @@ class Synthesis(nn.Module):
         return x.to(ws.dtype) * self.output_scale
 
 
-class Generator(nn.Module):
-    """Latent and caption → picture. g_text "mapping" joins the sentence to z; "lafite" gives it to every layer."""
+class Generator(StyleGenerator):
+    """Latent and caption → picture."""
 
-    w_avg_beta = 0.998  # decay of the running mean of w
+    w_avg_beta = 0.998
+    movable = True
 
-    def __init__(self, model: config.Model, text_dim: int, word_dim: int = 0):
-        """text_dim, word_dim: channels of Text.sentence and Text.words; the latter for model.attention.words."""
+    def __init__(self, options: Options, dimensions: Dimensions):
         super().__init__()
-        lafite, r = model.g_text == "lafite", model.stylegan3 == "r"
-        wide = model.width * (2 if r else 1)  # 1×1 convolutions afford twice the channels
-        rates = plan(
-            model.resolution, round(model.channel_base * wide), round(model.channel_max * wide), model.stylegan3_layers
-        )
-        self.latent_dim = model.latent_dim
+        o, d = options, dimensions
+        lafite, r = o.text == "lafite", o.equivariance == "r"
+        wide = d.width * (2 if r else 1)  # 1×1 convolutions afford twice the channels
+        self.latent_dim, self.w_dim, self.style_mixing = o.latent_dim, o.style_dim, o.style_mixing
         self.synthesis = Synthesis(
-            model.style_dim,
-            rates,
+            o.style_dim,
+            plan(d.resolution, round(o.channel_base * wide), round(o.channel_max * wide), o.layers),
             kernel=1 if r else 3,
             radial=r,
-            clamp=CLAMP if model.conv_clamp is None else model.conv_clamp,
-            text_dim=text_dim if lafite else 0,
-            text_hidden=model.style_dim,
-            recompute=model.stylegan3_recompute,
+            clamp=o.conv_clamp,
+            text_dim=d.text if lafite else 0,
+            text_hidden=o.style_dim,
+            recompute=o.recompute,
         )
         self.num_ws = self.synthesis.num_ws
-        c_dim = 0 if lafite else text_dim
-        self.mapping = Mapping(model.latent_dim, c_dim, model.style_dim, self.num_ws, model.mapping_layers)
-        self.synthesis.add_attention(model.attention, word_dim)  # last: all other weights start as they do without
+        self.mapping = Mapping(o.latent_dim, 0 if lafite else d.text, o.style_dim, self.num_ws, o.mapping_layers)
+        self.synthesis.add_attention(o, d.words)  # last: all other weights start as they do without
 
-    def forward(
-        self,
-        z: Tensor,
-        text: Text,
-        *,
-        truncation: float = 1.0,
-        noise: Any = None,
-        mix: tuple[Tensor, int] | None = None,
-        track: Track | None = None,
-    ) -> Tensor:
-        """z [B, latent_dim] → picture [B, 3, H, W], nominally in [-1, 1], not clamped.
-
-        truncation: 1 = none, 0 = every w is w_avg. noise: ignored. mix (z2, cutoff): the ws from `cutoff` on come
-        from z2 (style mixing). track: the running means (w_avg, input magnitudes) take this batch in; it is given a
-        process's rows and returns those of all.
-        """
-        ws = self.mapping(z, text, truncation)
-        if track is not None:
-            self.mapping.follow(ws[:, 0], track, self.w_avg_beta)
-        if mix is not None:
-            z2, cutoff = mix
-            ws = torch.cat([ws[:, :cutoff], self.mapping(z2, text, truncation)[:, cutoff:]], 1)
-        return self.synthesis(ws, text, noise, track)
+    @contextmanager
+    def moved(self, matrix: Tensor) -> Iterator[None]:
+        """The Fourier features that all pictures start from are moved."""
+        transform = self.synthesis.input.transform
+        before = transform.clone()
+        transform[:2] = matrix[:2].to(transform) @ before
+        try:
+            yield
+        finally:
+            transform.copy_(before)

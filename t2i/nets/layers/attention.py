@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from t2i import config
 from t2i.errors import UserError
 from t2i.interfaces import Text
 from t2i.nets.layers.equalised import FullyConnected
@@ -217,19 +216,22 @@ class Attend(nn.Module):
         return x
 
 
-def attends(options: config.Attention, widths: dict[int, int], w_dim: int, word_dim: int) -> dict[int, Attend]:
-    """The chosen resolutions of a generator → their Attend; widths: the channels at every resolution it has.
+def attends(
+    widths: dict[int, int], w_dim: int, word_dim: int, among: list[int], words: list[int], kind: str
+) -> dict[int, Attend]:
+    """The chosen resolutions of a generator → their Attend.
 
-    Raises UserError for others, and where words are wanted of a text encoder that has none.
+    widths: the channels at every resolution it has. among, words: where its places attend to each other, and to words
+    in the way `kind`. Raises UserError for resolutions that it has not, and where the text encoder gives no words.
     """
-    for field, chosen in (("g_self", options.g_self), ("words", options.words)):
-        check(field, chosen, list(widths))
-    if options.words and not word_dim:
-        raise UserError(f"model.attention.words={options.words}: the text encoder gives no words; choose another")
+    check("generator.self_attention", among, list(widths))
+    check("generator.word_attention", words, list(widths))
+    if words and not word_dim:
+        raise UserError(f"generator.word_attention={words}: the text encoder gives no words; choose another")
     return {
-        r: Attend(n, w_dim, word_dim, r in options.g_self, options.kind if r in options.words else None)
+        r: Attend(n, w_dim, word_dim, r in among, kind if r in words else None)
         for r, n in widths.items()
-        if r in [*options.g_self, *options.words]
+        if r in [*among, *words]
     }
 
 
@@ -237,4 +239,4 @@ def check(field: str, chosen: list[int], known: list[int]) -> None:
     """Refuses resolutions that a network does not have."""
     for r in chosen:
         if r not in known:
-            raise UserError(f"model.attention.{field}={chosen}: here it can be of {', '.join(map(str, sorted(known)))}")
+            raise UserError(f"{field}={chosen}: here it can be of {', '.join(map(str, sorted(known)))}")

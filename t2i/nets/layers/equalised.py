@@ -3,7 +3,6 @@
 Parameters and buffers carry the names of the published StyleGAN2-ADA networks, so that their weights load."""
 
 import math
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,6 @@ from t2i.errors import UserError
 from t2i.interfaces import Text
 from t2i.nets.layers import ops
 
-Track = Callable[[Tensor], Tensor]  # rows of this process → rows of all processes, for running means
 COLOURS = 3
 GAIN = math.sqrt(2)  # keeps the second moment through a leaky ReLU
 
@@ -86,8 +84,8 @@ class Conv2d(nn.Module):
 class Mapping(nn.Module):
     """z [B, z_dim] and a condition [B, c_dim] → w, [B, num_ws, w_dim], or [B, w_dim] where num_ws is 0.
 
-    Both are normalised and joined; either dimension may be 0 (left out). `w_avg` is the centre of truncation: it
-    moves only when `follow` is called, as training does.
+    Both are normalised and joined; either dimension may be 0 (left out). `w_avg` is the centre of truncation: a
+    buffer that training moves.
     """
 
     w_avg: Tensor
@@ -126,11 +124,6 @@ class Mapping(nn.Module):
             cutoff = self.num_ws if cutoff is None else cutoff
             return torch.cat([self.w_avg.lerp(ws[:, :cutoff], truncation), ws[:, cutoff:]], 1)
 
-    @torch.no_grad()
-    def follow(self, w: Tensor, track: Track, beta: float) -> None:
-        """w_avg moves towards the mean of w [B, w_dim] over all processes."""
-        self.w_avg.lerp_(track(w.float()).mean(0), 1 - beta)
-
 
 def minibatch_stddev(x: Tensor, group: int | None = 4, channels: int = 1) -> Tensor:
     """x [B, C, H, W] → [B, C + channels, H, W]: how much pictures of a group differ (1710.10196, section 3).
@@ -143,8 +136,8 @@ def minibatch_stddev(x: Tensor, group: int | None = 4, channels: int = 1) -> Ten
     if b % group:
         fits = max(n for n in range(1, group) if b % n == 0)
         raise UserError(
-            f"model.mbstd_group={group}: does not divide the {b} pictures of one process; "
-            f"set model.mbstd_group={fits} or a batch that is a multiple of {group}"
+            f"discriminator.mbstd_group={group}: does not divide the {b} pictures of one process; "
+            f"set discriminator.mbstd_group={fits} or a batch that is a multiple of {group}"
         )
     y = x.to(torch.promote_types(x.dtype, torch.float32))
     y = y.reshape(group, b // group, channels, c // channels, h, w)  # [G, n, F, c, H, W]

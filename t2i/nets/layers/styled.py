@@ -1,11 +1,14 @@
-"""Weights that a style scales: the layer that both StyleGANs' convolutions are made of, and how text enters it."""
+"""What the StyleGANs share: weights that a style scales, how text enters them, and the way from latent to styles."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from t2i.nets.layers.equalised import FullyConnected
+from t2i import parallel
+from t2i.interfaces import Generated, Latent, Stage, Text
+from t2i.nets.contract import Generator
+from t2i.nets.layers.equalised import FullyConnected, Mapping
 
 
 class Styled(nn.Module):
@@ -44,3 +47,60 @@ class Styled(nn.Module):
         for n in range(3 if self.mode == "scale" else 2):
             x = getattr(self, f"{name}{n}")(x)
         return x
+
+
+class StyleGenerator(Generator):
+    """Latent → mapping → a style for every layer → synthesis. A subclass makes `mapping` and `synthesis`."""
+
+    mapping: Mapping
+    synthesis: Any
+    w_avg_beta: float  # decay of the running mean of w
+    style_mixing: float  # probability that a batch in training mixes two latents
+
+    @property
+    def w_avg(self) -> Tensor:
+        """[w_dim] the mean of w, towards which truncation draws."""
+        return self.mapping.w_avg
+
+    def latent(self, count: int, rng: Any) -> Latent:
+        """z and, while training, often a partner z2 whose styles hold from layer `cutoff` on, one for the whole batch
+        (style mixing: 1812.04948, section 3.1)."""
+        latent = Latent(rng.randn(count, self.latent_dim))
+        if self.training and rng.uniform() < self.style_mixing:
+            z2 = rng.randn(count, self.latent_dim)
+            cutoff = 1 + int(rng.uniform() * (self.num_ws - 1))
+            latent.extra = {"z2": z2, "cutoff": torch.full((count,), cutoff, device=z2.device)}
+        return latent
+
+    def styles(self, latent: Latent, text: Text, truncation: Tensor | float = 1.0) -> Tensor:
+        """ws [B, num_ws, w_dim]. truncation: 1 = none, 0 = w_avg; a number, or [B, 1, 1]."""
+        ws = self.mapping(latent.z, text)
+        if latent.extra:
+            mixed = torch.arange(self.num_ws, device=ws.device) >= latent.extra["cutoff"][:, None]  # [B, num_ws]
+            ws = torch.where(mixed[:, :, None], self.mapping(latent.extra["z2"], text), ws)
+        if isinstance(truncation, Tensor) or truncation != 1:
+            ws = self.w_avg.lerp(ws, truncation)
+        return ws
+
+    def from_styles(
+        self, ws: Tensor, text: Text, stage: Stage | None = None, noise: Any = "const", track: bool = False
+    ) -> Generated:
+        """Pictures [B, 3, H, W] of ws [B, num_ws, w_dim]."""
+        return Generated(self.synthesis(ws, text, noise if self.takes_noise else None, stage, track))
+
+    def forward(
+        self,
+        latent: Latent,
+        text: Text,
+        stage: Stage | None = None,
+        *,
+        truncation: float = 1.0,
+        noise: Any = "const",
+        track: bool = False,
+    ) -> Generated:
+        """Pictures [B, 3, H, W], nominally in [-1, 1], not clamped; see Generator."""
+        ws = self.styles(latent, text, truncation)
+        if track:  # the first style is never of the partner
+            with torch.no_grad():
+                self.w_avg.lerp_(parallel.gather(ws[:, 0].detach().float()).mean(0), 1 - self.w_avg_beta)
+        return self.from_styles(ws, text, stage, noise, track)

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from t2i.search import algorithms
+from t2i.search.algorithm import Algorithm
 
 
-class Search(algorithms.Search):
+class Search(Algorithm):
     def ask(self) -> np.ndarray:
-        return self.plain(self.task.population)
+        return self.sample(self.task.population)

@@ -2,19 +2,18 @@
 
 import numpy as np
 from pymoo.algorithms.soo.nonconvex.ga import GA
-from pymoo.core.algorithm import Algorithm
+from pymoo.core.algorithm import Algorithm as PymooAlgorithm
 from pymoo.core.infill import InfillCriterion
 from pymoo.core.population import Population
 from pymoo.core.problem import Problem
 from pymoo.core.termination import NoTermination
 
-from t2i.search import algorithms
-from t2i.search.algorithms import Told
+from t2i.search.algorithm import Algorithm, Evaluations, Task
 
-SHAKE = 0.1  # share of a child's deviation that is new
+MUTATION = 0.1  # share of a child's deviation that is new
 
 
-def fittest(pop: Population) -> np.ndarray:
+def rank(pop: Population) -> np.ndarray:
     """Indices, the best first."""
     return np.argsort(pop.get("F")[:, 0], kind="stable")
 
@@ -38,20 +37,20 @@ class Mating(InfillCriterion):
         bits = random_state.integers(0, 256, (n_offsprings, -(-dim // 8)), np.uint8)
         first = np.unpackbits(bits, axis=1, count=dim).view(bool)  # [n, dim]
         children = np.where(first, x[winners[:, 0]], x[winners[:, 1]])
-        children *= np.float32(np.sqrt(1 - SHAKE**2))
-        children += np.float32(SHAKE) * random_state.standard_normal(children.shape, np.float32)
+        children *= np.float32(np.sqrt(1 - MUTATION**2))
+        children += np.float32(MUTATION) * random_state.standard_normal(children.shape, np.float32)
         return Population.new("X", children)
 
 
-class Search(algorithms.Search):
-    smallest = 4
-    kind: type[Algorithm] = GA
-    order = staticmethod(fittest)
+class Search(Algorithm):
+    min_population = 4
+    kind: type[PymooAlgorithm] = GA
+    order = staticmethod(rank)
 
-    def __init__(self, task: algorithms.Task):
+    def __init__(self, task: Task):
         super().__init__(task)
         seed = int(self.rng.integers(2**31))
-        first = self.plain(task.population)
+        first = self.sample(task.population)
         self.algorithm = self.kind(pop_size=task.population, sampling=first, eliminate_duplicates=False, seed=seed)
         self.algorithm.mating = Mating(self.order)
         problem = Problem(n_var=task.dim, n_obj=task.objectives)
@@ -61,7 +60,7 @@ class Search(algorithms.Search):
         self.asked = self.algorithm.ask()
         return self.asked.get("X").astype(np.float64)
 
-    def tell(self, told: Told) -> None:
-        self.asked.set("X", told.points)
-        self.asked.set("F", -told.objectives)  # pymoo minimises
+    def tell(self, evaluations: Evaluations) -> None:
+        self.asked.set("X", evaluations.points)
+        self.asked.set("F", -evaluations.objectives)  # pymoo minimises
         self.algorithm.tell(infills=self.asked)

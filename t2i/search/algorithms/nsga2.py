@@ -7,7 +7,7 @@ from pymoo.core.population import Population
 from t2i.search.algorithms import ga
 
 
-def fittest(pop: Population) -> np.ndarray:
+def rank(pop: Population) -> np.ndarray:
     """Indices by front, and within one the loneliest first."""
     return np.lexsort((-pop.get("crowding").astype(float), pop.get("rank").astype(int)))
 
@@ -15,4 +15,4 @@ def fittest(pop: Population) -> np.ndarray:
 class Search(ga.Search):
     objectives = 2
     kind = NSGA2
-    order = staticmethod(fittest)
+    order = staticmethod(rank)

@@ -3,18 +3,17 @@
 import cma
 import numpy as np
 
-from t2i.search import algorithms
-from t2i.search.algorithms import Told
+from t2i.search.algorithm import Algorithm, Evaluations, Task
 
-DRIFT = 7.0  # standard deviations of the first scores that a point pays for lying at twice the norm of plain samples
+NORM_PENALTY = 7.0  # standard deviations of the first scores, for a point at twice the norm of plain samples
 
 
-class Search(algorithms.Search):
-    smallest = 4
+class Search(Algorithm):
+    min_population = 4
 
-    def __init__(self, task: algorithms.Task):
+    def __init__(self, task: Task):
         super().__init__(task)
-        self.spread: float | None = None
+        self.score_std: float | None = None
         self.asked = np.empty((0, task.dim))
         options = {
             "CMA_diagonal": True,
@@ -32,11 +31,11 @@ class Search(algorithms.Search):
         self.asked = np.array(self.es.ask())
         return self.asked
 
-    def tell(self, told: Told) -> None:
+    def tell(self, evaluations: Evaluations) -> None:
         # A picture may not depend on a point's norm (normalised z), which then wanders off until steps mean nothing.
-        # The points keep their own norm here and pay for it; told.points would cost twice the time.
-        if self.spread is None:
-            self.spread = float(told.score.std())
+        # The points keep their own norm here and pay for it; evaluations.points would cost twice the time.
+        if self.score_std is None:
+            self.score_std = float(evaluations.score.std())
         norm = np.linalg.norm(self.asked, axis=1) / np.sqrt(self.task.dim)
-        fitness = told.score - DRIFT * self.spread * (norm - 1) ** 2
+        fitness = evaluations.score - NORM_PENALTY * self.score_std * (norm - 1) ** 2
         self.es.tell(list(self.asked), (-fitness).tolist())

@@ -1,0 +1,62 @@
+"""All settings of a training with their comments, read from the source without running or importing it."""
+
+import ast
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def settings() -> str:
+    """Lines of 'section.setting=default  comment', as `train.py --help` prints them."""
+    source = (HERE / "config.py").read_text(encoding="utf-8")
+    classes = _classes(source)
+    lines = ["Settings, with their defaults:", *_fields("Config", "", classes, source)]
+    for kind in ("generators", "discriminators"):
+        for file in sorted((HERE / "nets" / kind).glob("*.py")):
+            if not file.stem.startswith("_"):
+                text = file.read_text(encoding="utf-8")
+                lines += ["", f"Of {kind[:-1]}.name={file.stem}:"]
+                lines += _fields("Options", f"{kind[:-1]}.", _classes(text), text)
+    return "\n".join(lines)
+
+
+def _classes(source: str) -> dict[str, ast.ClassDef]:
+    return {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
+
+
+def _fields(name: str, prefix: str, classes: dict[str, ast.ClassDef], source: str) -> list[str]:
+    """The settings of one dataclass, those of dataclasses in it behind its name."""
+    lines, rows = [], source.splitlines()
+    for node in classes[name].body:
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
+            continue
+        kind, field = ast.unparse(node.annotation), node.target.id
+        if kind.startswith("ClassVar"):
+            continue
+        if kind in classes:
+            lines += _fields(kind, f"{prefix}{field}.", classes, source)
+            continue
+        lines.append(f"  {prefix}{field}={_default(node.value)}{_comment(node, rows)}")
+    return lines
+
+
+def _default(value: ast.expr) -> str:
+    """As it is written on a command line; of a field(...) nothing, or what its list or mapping begins with."""
+    text = ast.unparse(value)
+    if not text.startswith("field("):
+        return str(ast.literal_eval(value))
+    return "[]" if "factory=list" in text else ""
+
+
+def _comment(node: ast.AnnAssign, rows: list[str]) -> str:
+    """Behind the setting, or in the lines above it."""
+    last = rows[(node.end_lineno or node.lineno) - 1]
+    _, found, behind = last[node.end_col_offset or 0 :].partition("#")
+    if found:
+        return f"  # {behind.strip()}"
+    above: list[str] = []
+    for row in reversed(rows[: node.lineno - 1]):
+        if not row.strip().startswith("#"):
+            break
+        above.insert(0, row.strip().lstrip("# "))
+    return f"  # {' '.join(above)}" if above else ""

@@ -1,0 +1,74 @@
+"""What sees objects: the user's detector, any function from pictures [N, 3, H, W] in [-1, 1] to, for each, the names of
+the COCO classes seen in it. Without one, on drawn scenes, the attribute probe."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from t2i.errors import UserError
+from t2i.metrics import option
+from t2i.metrics.networks import Network, Setting, Settings
+
+SETTINGS = {
+    "detector": Setting("MODULE:FUNCTION", "for soa: pictures [N, 3, H, W] in [-1, 1] → COCO classes seen"),
+}
+
+
+@dataclass(frozen=True)
+class Detector:
+    classes: list[str]
+    asked: Callable[[Any], set[str]]  # a caption (t2i.metrics.sources.Caption) → the classes it asks for
+
+
+def missing(settings: Settings) -> str | None:
+    if settings["detector"] or settings.scenes:
+        return None
+    return f"no detector: give one with {settings.spell('detector')} module:function"
+
+
+def load(settings: Settings, device: Any) -> Network:
+    """ "seen" [N, classes] bool."""
+    import torch
+
+    from t2i.metrics import soa
+    from t2i.metrics.protocol import hashed
+    from t2i.probes import scenes
+
+    if where := settings["detector"]:
+        label, detect = where, imported(where, settings.spell)
+        known = Detector(list(soa.CLASSES), lambda caption: soa.named(caption.text))
+    else:
+        judge = scenes.load().to(device)
+        label, detect = f"probe {hashed(judge)}", lambda images: [{name} for name in judge.name(images)[0]]
+        known = Detector(judge.objects, lambda caption: {caption.object} & set(judge.objects))
+    said = f"{settings.spell('detector')} {label}"
+
+    def see(images: Any, _: Sequence[int]) -> dict[str, Any]:
+        found = detect(images)
+        if len(found) != len(images):
+            raise UserError(f"{said}: {len(found)} answers to {len(images)} pictures; one a picture")
+        for unknown in sorted({n for one in found for n in one} - set(known.classes)):
+            raise UserError(f"{said}: saw {unknown!r}, which is no class of COCO; use its class names")
+        return {"seen": torch.tensor([[name in one for name in known.classes] for one in found])}
+
+    return Network(see, label, known)
+
+
+def imported(where: str, spell: Callable[[str], str] = option) -> Callable[[Any], Sequence[Collection[str]]]:
+    """'module:function' → the function. The current folder is looked in too."""
+    said = f"{spell('detector')} {where}"
+    module, _, name = where.partition(":")
+    if not module or not name:
+        raise UserError(f"{said}: write module:function, for example my_detector:detect")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{said}: {error}; the module must be importable from here") from None
+    if not callable(found):
+        raise UserError(f"{said}: is not a function of pictures [N, 3, H, W] in [-1, 1]")
+    return found

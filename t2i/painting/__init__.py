@@ -1,0 +1,1 @@
+"""What drawn worlds are painted with."""

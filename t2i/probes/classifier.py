@@ -1,0 +1,134 @@
+"""What the probes have in common: small convolutions, how they learn from spoilt drawings, and their folders."""
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from t2i.errors import UserError
+from t2i.rng import Rng
+
+SIDE = 64  # pixels of the pictures that they look at
+WEIGHTS, DESCRIPTION = "probe.safetensors", "probe.json"
+
+
+def features() -> nn.Sequential:
+    """[N, 3, 64, 64] → [N, 128, 4, 4]."""
+    widths = (3, 24, 48, 96, 128)
+    blocks = [
+        layer
+        for c_in, c_out in pairwise(widths)
+        for layer in (nn.Conv2d(c_in, c_out, 3, 2, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU())
+    ]
+    last = (nn.Conv2d(128, 128, 3, 1, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU())
+    return nn.Sequential(*blocks, *last)
+
+
+def pool(x: Tensor) -> Tensor:
+    """[N, C, H, W] → [N, 2·C]: the mean and the maximum over all places."""
+    return torch.cat((x.mean((2, 3)), x.amax((2, 3))), 1)
+
+
+def fit(images: Tensor) -> Tensor:
+    """[N, C, H, W] → [N, C, 64, 64], the size that the probe looks at."""
+    if images.shape[-2:] == (SIDE, SIDE):
+        return images
+    return F.interpolate(images, (SIDE, SIDE), mode="bilinear", antialias=True)
+
+
+def floats(pixels: Tensor) -> Tensor:
+    """[N, H, W, 3] uint8 → [N, 3, H, W] in [-1, 1]."""
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def drawings(count: int, draw: Callable[[int], tuple]) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Pixels [count, 64, 64, 3] uint8 and plans of drawn pictures. draw: index → (picture, ..., plan)."""
+    pixels, plans = np.empty((count, SIDE, SIDE, 3), np.uint8), []
+    for i in range(count):
+        image, *_, plan = draw(i)
+        pixels[i] = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+        plans.append(plan)
+    return torch.from_numpy(pixels), plans
+
+
+def learn(
+    probe: nn.Module, pixels: Tensor, loss: Callable[[Tensor, Tensor], Tensor], epochs: int, batch: int, lr: float,
+    rng: Rng, progress: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Trains a classifier on spoilt pictures, pixels [N, H, W, 3] uint8; leaves it in eval mode.
+
+    loss: (pictures [n, 3, H, W], their rows of `pixels` [n]) → scalar.
+    """
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=lr, weight_decay=0.05)
+    steps = len(pixels) // batch
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
+    for epoch in range(epochs):
+        total = 0.0
+        for rows in batches(len(pixels), batch, rng):
+            value = loss(spoil(floats(pixels[rows]), rng), rows)
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            schedule.step()
+            total += value.item()
+        progress(f"epoch {epoch + 1} of {epochs}: loss {total / steps:.4f}")
+    probe.eval().requires_grad_(False)
+
+
+def spoil(images: Tensor, rng: Rng) -> Tensor:
+    """[N, 3, H, W] in [-1, 1] → the same shifted, scaled, blurred, relit and noisy, each picture by its own amounts."""
+    n = len(images)
+    u = rng.rand(n, 6)
+    theta = torch.zeros(n, 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = 0.88 + 0.24 * u[:, 0]
+    theta[:, :, 2] = 0.2 * u[:, 1:3] - 0.1
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    blurred = F.avg_pool2d(F.pad(images, (2, 2, 2, 2), mode="replicate"), 5, 1)
+    images = torch.lerp(images, blurred, u[:, 3, None, None, None])
+    gain, shift = 0.85 + 0.3 * u[:, 4, None, None, None], 0.16 * rng.rand(n, 3, 1, 1) - 0.08
+    noise = rng.randn(n, *images.shape[1:]) * (0.12 * u[:, 5, None, None, None])
+    return (images * gain + shift + noise).clamp(-1, 1)
+
+
+def batches(count: int, batch: int, rng: Rng) -> Iterator[Tensor]:
+    """The rows of each whole batch of one shuffled pass."""
+    order = rng.rand(count).argsort()
+    return (order[i : i + batch] for i in range(0, count - batch + 1, batch))
+
+
+def save(probe: Any, folder: str | Path, facts: dict[str, Any]) -> None:
+    """Writes probe.safetensors (float16) and probe.json (its classes, and `facts` on how it was made and does)."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: v.half().contiguous() for k, v in probe.state_dict().items() if v.is_floating_point()}
+    (folder / WEIGHTS).write_bytes(safetensors.torch.save(state))
+    description = {"format": 1, "objects": probe.objects, "colors": probe.colors} | facts
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+
+
+def load(folder: str | Path, kind: Any, world: str) -> Any:
+    """The classifier of a folder that `save` wrote, in eval mode. kind: its class; world: that it judges."""
+    folder = Path(folder)
+    remedy = f"make it again: python scripts/probe.py --world {world} --train"
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text())
+        probe = kind(description["objects"], description["colors"])
+        state = {k: v.float() for k, v in safetensors.torch.load_file(folder / WEIGHTS).items()}
+        missing = probe.load_state_dict(state, strict=False)
+    except FileNotFoundError as error:
+        raise UserError(f"probe {folder}: {error.filename} is not there; {remedy}") from None
+    except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
+        raise UserError(f"probe {folder}: cannot be read ({' '.join(str(error).split())[:120]}); {remedy}") from None
+    if [k for k in missing.missing_keys if not k.endswith("num_batches_tracked")] or missing.unexpected_keys:
+        raise UserError(f"probe {folder}: {WEIGHTS} does not fit {DESCRIPTION}; {remedy}")
+    return probe.eval().requires_grad_(False)

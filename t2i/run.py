@@ -1,0 +1,162 @@
+"""Everything that a training step reads or changes, and what of it outlives the process."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from t2i import stages
+from t2i.config import Config
+from t2i.errors import UserError
+from t2i.interfaces import Stage
+from t2i.objective import Term
+from t2i.rng import Rng
+from t2i.stages import Planned
+
+
+@dataclass
+class Objective:
+    """The terms of one stage."""
+
+    discriminator: list[Term]
+    generator: list[Term]
+
+
+@dataclass
+class Run:
+    """A training in progress. `config`, `stage` and the losses are those of the present stage."""
+
+    settings: Config  # as given, with all its stages
+    plan: list[Planned]
+    objectives: list[Objective]  # one a stage
+    G: Any  # t2i.nets.contract.Generator
+    D: Any  # t2i.nets.contract.Discriminator
+    G_ema: Any
+    text_encoder: Any  # t2i.encoders.text.TextEncoder
+    encoders: Mapping[str, Any]  # the frozen networks that losses look through, by name
+    perturb: nn.Module | None  # of pictures' features into pseudo captions; learns with G
+    learnt: nn.ParameterDict  # temperatures of losses; learn with D
+    d_optimizer: torch.optim.Optimizer
+    g_optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    device: torch.device
+    precision: str = "fp32"  # fp32, bf16 or fp16
+    rank: int = 0
+    world: int = 1
+    part: int = 0  # of the plan
+    step: int = 0
+    images: int = 0  # real pictures shown so far
+    ada_p: float = 0.0
+    ada_signs: list[float] = field(default_factory=list)  # mean sign of D(real), a number a step since adjusting p
+    memory: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)  # what losses keep from step to step
+
+    @property
+    def config(self) -> Config:
+        return self.plan[self.part].config
+
+    @property
+    def objective(self) -> Objective:
+        return self.objectives[self.part]
+
+    @property
+    def stage(self) -> Stage:
+        return stages.stage(self.plan[self.part], self.images)
+
+    @property
+    def kimg(self) -> float:
+        return self.images / 1000
+
+    @property
+    def shown(self) -> int:
+        """Real pictures a step."""
+        return self.config.train.batch * self.config.train.d_steps
+
+    def rng(self, phase: int, part: int) -> Rng:
+        """Fresh random numbers for one round of one network's update; a pure function of (seed, step)."""
+        return Rng(self.config.seed, self.step, phase, part, rank=self.rank, world=self.world, device=self.device)
+
+    def autocast(self) -> torch.autocast:
+        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "fp32")
+
+    def advance(self) -> bool:
+        """Enters the stage that the next step belongs to; True where it is another one than before."""
+        number = stages.number(self.plan, self.images)
+        if number == self.part:
+            return False
+        self.part = number
+        if self.plan[number].reset:
+            self.d_optimizer.state.clear()
+            self.g_optimizer.state.clear()
+        return True
+
+    def terms(self) -> list[Term]:
+        """Of both networks, in any stage."""
+        return [t for o in self.objectives for t in [*o.discriminator, *o.generator]]
+
+    # ---- what a checkpoint holds
+
+    def modules(self) -> dict[str, Any]:
+        """The parts that have a state_dict of their own."""
+        parts = {
+            "G": self.G, "D": self.D, "G_ema": self.G_ema, "perturb": self.perturb, "learnt": self.learnt,
+            "g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer, "scaler": self.scaler,
+        }  # fmt: skip
+        return {name: part for name, part in parts.items() if part is not None}
+
+    NUMBERS = ("part", "step", "images", "ada_p", "ada_signs", "memory")
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, as tensors and plain values (loads with weights_only=True).
+
+        `images` is also the loader's position. Training draws from Rng(seed, step); the states of the libraries' own
+        generators are kept for whatever a network or loss draws besides.
+        """
+        return {
+            **{name: part.state_dict() for name, part in self.modules().items()},
+            **{name: getattr(self, name) for name in self.NUMBERS},
+            "random": _random_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts the run into a state. Raises what torch raises where it does not fit."""
+        for name, part in self.modules().items():
+            if isinstance(part, torch.optim.Optimizer):
+                # The configuration's learning rate and betas, which may have been changed, not the stored ones.
+                options = [{k: v for k, v in group.items() if k != "params"} for group in part.param_groups]
+                part.load_state_dict(state[name])
+                for group, given in zip(part.param_groups, options, strict=True):
+                    group.update(given)
+            else:
+                part.load_state_dict(state[name])
+        for name in self.NUMBERS:
+            setattr(self, name, state[name])
+        if self.part >= len(self.plan):
+            raise UserError(f"stages: the run was in number {self.part + 1}, and there are {len(self.plan)}")
+        self.memory = {n: {k: x.to(self.device) for k, x in kept.items()} for n, kept in self.memory.items()}
+        _set_random_state(state["random"])
+
+
+def _random_state() -> dict[str, Any]:
+    version, numbers, gauss = random.getstate()
+    _, keys, position, has_gauss, cached = cast(tuple, np.random.get_state())
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+        "numpy": (torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)),
+        "python": (version, list(numbers), gauss),
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))

@@ -1,0 +1,168 @@
+"""A small drawn world with captions: scenes of coloured objects, for training without a download.
+
+Each scene is a file of this folder with a class `Scene` (see _scene.py), found by its name; files that begin with _
+hold what scenes share. A picture is planned (what is where, in which colour), painted and described; plan, painting
+and captions each have their own random stream, made from (seed, index) alone.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pkgutil import iter_modules
+from random import Random
+from typing import Any
+
+from PIL import Image
+
+from t2i.errors import UserError, closest
+from t2i.painting.pen import PALETTE, Plan, paint
+from t2i.worlds.scenes._captions import caption, describe
+from t2i.worlds.scenes._scene import Draft, Scene, rounded
+
+__all__ = ["HELD_OUT", "OBJECTS", "PALETTE", "SCENES", "SUBJECTS", "draw", "held_out", "pairs", "prompts"]
+
+Pair = tuple[str | None, str]  # (colour, object); None for an object that has one look only
+
+# Pictures draw a scene by its place in this order, so that they stay the same pictures; a new file comes behind.
+ORDER = (
+    "tracks", "bus road", "car road", "water", "mountain", "zebra field", "horse field", "living room", "fruit plate",
+    "kite sky", "beach",
+)  # fmt: skip
+
+
+def _find() -> dict[str, Scene]:
+    files = [module.name for module in iter_modules(__path__) if not module.name.startswith("_")]
+    found = {name.replace("_", " "): name for name in sorted(files)}
+    names = [*ORDER, *(name for name in found if name not in ORDER)]
+    return {name: import_module(f"{__name__}.{found[name]}").Scene() for name in names}
+
+
+SCENES = _find()
+SUBJECTS = tuple(name for scene in SCENES.values() for name in scene.subjects)  # what pictures are of
+# What carries a colour, and which: subjects, then what comes along.
+OBJECTS = {
+    name: colors
+    for things in ([s.subjects for s in SCENES.values()], [s.companions for s in SCENES.values()])
+    for thing in things
+    for name, colors in thing.items()
+    if colors
+}
+# Left out of training to see whether a colour known from other objects can be put on this one.
+HELD_OUT: tuple[tuple[str, str], ...] = (
+    ("yellow", "train"),
+    ("purple", "bus"),
+    ("green", "car"),
+    ("orange", "boat"),
+    ("pink", "skier"),
+    ("red", "couch"),
+    ("green", "kite"),
+    ("blue", "umbrella"),
+)
+
+
+def pairs(which: str, held_out: Sequence[tuple[str, str]] = HELD_OUT) -> list[Pair]:
+    """(colour, subject) pairs: "all", "seen" (what training shows when `held_out` is left out) or "held_out"."""
+    every: list[Pair] = [(color, name) for name in SUBJECTS for color in OBJECTS.get(name, (None,))]
+    if which not in ("all", "seen", "held_out"):
+        raise UserError(f"pairs={which}: {closest(which, ('all', 'seen', 'held_out'))}")
+    return [pair for pair in every if which == "all" or (pair in held_out) == (which == "held_out")]
+
+
+def draw(
+    seed: int,
+    index: int,
+    size: int = 64,
+    held_out: Sequence[tuple[str, str]] = HELD_OUT,
+    only_held_out: bool = False,
+) -> tuple[Image.Image, list[str], dict[str, Any]]:
+    """Picture `index` of the world `seed`.
+
+    Returns an RGB picture of side 2·size (painted at 4·size), five distinct captions, and what is shown:
+    {"scene", "objects": [{"name", "color", "count", "box": [x, y, w, h] in 0..1, ...}], "background": {...}},
+    the first object being what the picture is of. No pair of `held_out` appears; with `only_held_out` the first
+    object always is one of them (and no other object is).
+    """
+    plan = plan_picture(Random(f"{seed}/{index}/plan"), allowed(held_out, only_held_out), held_out)
+    scene = SCENES[plan["scene"]]
+    captions = describe(plan, scene, Random(f"{seed}/{index}/words"))
+    return paint(plan, 2 * size, Random(f"{seed}/{index}/paint"), scene.paint), captions, plan
+
+
+def prompts(which: str | Sequence[Pair], count: int, seed: int = 0) -> list[tuple[str, str, str | None]]:
+    """`count` captions of pictures that were never drawn, each naming its (colour, object) by those words.
+
+    which: "all", "seen", "held_out" or a list of pairs; every pair comes up equally often (within one).
+    Returns (prompt, object, colour or None).
+    """
+    known = pairs("all")
+    chosen = pairs(which) if isinstance(which, str) else list(which)
+    for pair in chosen:
+        if pair not in known:
+            raise UserError(f"pair {pair}: not of this world; {closest(str(pair[1]), SUBJECTS)}")
+    out = []
+    for i in range(count):
+        if i % len(chosen) == 0:
+            order = Random(f"{seed}/{i}/order").sample(chosen, len(chosen))
+        rng = Random(f"{seed}/{i}/prompt")
+        color, name = order[i % len(chosen)]
+        where = next(where for where, scene in SCENES.items() if name in scene.subjects)
+        plan = plan_picture(rng, {where: [(color, name)]}, HELD_OUT)
+        text = caption(plan, SCENES[where], rng, colored=True)
+        while name not in text.lower():  # a sofa, a person in a red jacket: true, but not by name
+            text = caption(plan, SCENES[where], rng, colored=True)
+        out.append((text, name, color))
+    return out
+
+
+def held_out(given: str, only: bool) -> dict[str, tuple[str, str]]:
+    """'red boat, blue kite', 'none' or 'default' → name → pair, as `draw` takes it."""
+    chosen: list[tuple[str, str]] = []
+    if given in ("default", "none"):
+        chosen = list(HELD_OUT) if given == "default" else []
+    else:
+        for item in filter(None, (part.strip() for part in given.split(","))):
+            color, _, name = item.partition(" ")
+            if not name:
+                raise UserError(f"--held-out {item!r}: write a colour and an object, for example 'red boat'")
+            chosen.append((color, name.strip()))
+    allowed(chosen, only)
+    return {" ".join(pair): pair for pair in chosen}
+
+
+def allowed(held_out: Sequence[tuple[str, str]], only: bool) -> dict[str, list[Pair]]:
+    """Scene → the pairs its subject may be. UserError where held_out names what there is not, or leaves nothing."""
+    for color, name in held_out:
+        if name not in OBJECTS:
+            raise UserError(f"held_out ({color}, {name}): no such coloured object; {closest(name, OBJECTS)}")
+        if color not in OBJECTS[name]:
+            raise UserError(f"held_out ({color}, {name}): no such colour there; {closest(color, OBJECTS[name])}")
+    for name, colors in OBJECTS.items():
+        if not (only and name in SUBJECTS) and all((color, name) in held_out for color in colors):
+            raise UserError(f"held_out: every colour of {name} is held out; leave at least one in")
+    kept = pairs("held_out" if only else "seen", held_out)
+    scenes = {where: [p for p in kept if p[1] in scene.subjects] for where, scene in SCENES.items()}
+    scenes = {where: some for where, some in scenes.items() if some}
+    if not scenes:
+        raise UserError("only_held_out: no held-out pair to draw; give held_out pairs")
+    return scenes
+
+
+def plan_picture(rng: Random, allowed: dict[str, list[Pair]], held_out: Sequence[tuple[str, str]]) -> Plan:
+    """What is where, in which colour (see `draw`); allowed: scene → pairs of its subject."""
+    where = rng.choice(list(allowed))
+    name = rng.choice(sorted({name for _, name in allowed[where]}))
+    color = rng.choice([c for c, n in allowed[where] if n == name])
+    time = rng.choices(("day", "sunset", "cloudy", "night"), (5, 2, 2, 2))[0]
+    background: dict[str, Any] = {"time": time, "clouds": time == "day" and rng.random() < 0.5}
+    subject: dict[str, Any] = {"name": name, "color": color, "count": 1}
+    scene = SCENES[where]
+    colors = {what: [c for c in some if (c, what) not in held_out] for what, some in scene.companions.items()}
+    draft = Draft(rng, subject, background, colors)
+    scene.plan(draft)
+    if scene.faces:
+        subject["facing"] = rng.choice(("left", "right"))
+    boxes = subject["boxes"]
+    x0, y0 = min(b[0] for b in boxes), min(b[1] for b in boxes)
+    x1, y1 = max(b[0] + b[2] for b in boxes), max(b[1] + b[3] for b in boxes)
+    subject["box"] = rounded((x0, y0, x1 - x0, y1 - y0))
+    subject["boxes"] = [rounded(b) for b in boxes]
+    return {"scene": where, "objects": [subject, *draft.companions], "background": draft.background}
