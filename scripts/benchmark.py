@@ -20,7 +20,10 @@ from t2i.errors import run_command
 from t2i.options import Parser
 
 # The published network that the figures are compared with.
-STANDARD = ["model.channel_base=16384", "model.mapping_layers=8", "model.g_text=mapping", "model.d_text=projection"]
+STANDARD = [
+    "generator.channel_base=16384", "discriminator.channel_base=16384", "generator.mapping_layers=8",
+    "generator.text=mapping", "discriminator.text=projection",
+]  # fmt: skip
 
 
 def arguments() -> argparse.Namespace:

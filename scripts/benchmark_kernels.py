@@ -17,10 +17,13 @@ from t2i.arguments import DEVICE, OVERRIDES, at_least, whole_numbers
 from t2i.errors import run_command
 from t2i.options import Parser
 
-STANDARD = ["model.name=stylegan3", "model.channel_base=16384", "model.g_text=mapping", "model.d_text=projection"]
+STANDARD = [
+    "generator.name=stylegan3", "generator.channel_base=16384", "discriminator.channel_base=16384",
+    "generator.text=mapping", "discriminator.text=projection",
+]  # fmt: skip
 FORMS = {
-    "StyleGAN2": [], "StyleGAN3-T": ["model.name=stylegan3"],
-    "StyleGAN3-T, recompute": ["model.name=stylegan3", "model.stylegan3_recompute=true"],
+    "StyleGAN2": [], "StyleGAN3-T": ["generator.name=stylegan3"],
+    "StyleGAN3-T, recompute": ["generator.name=stylegan3", "generator.recompute=true"],
 }  # fmt: skip
 
 
