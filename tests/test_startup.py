@@ -14,7 +14,7 @@ from t2i.benchmark.table import table
 from t2i.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-QUICK = ["ablate", "benchmark", "benchmark_kernels", "train_clip", "train_vgg"]
+SCRIPTS = sorted(p.name for p in (ROOT / "scripts").glob("*.py"))
 # Runs a command as `python` would, and tells on the last line of stderr whether torch was imported.
 WATCHED = """
 import runpy, sys
@@ -35,12 +35,11 @@ def watched(*words: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout + "\n".join(said), imported
 
 
-@pytest.mark.parametrize("script", QUICK)
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_help_imports_no_torch(script):
-    status, said, imported = watched(f"scripts/{script}.py", "--help")
+    status, said, imported = watched(f"scripts/{script}", "--help")
     assert (status, imported) == (0, "False")
-    assert f"python scripts/{script}.py" in said
-    assert re.search(r"--devices? ", said)
+    assert f"python scripts/{script}" in said
 
 
 @pytest.mark.parametrize(
@@ -75,8 +74,8 @@ def test_every_command_has_a_row(monkeypatch):
     monkeypatch.setattr(startup, "cpu_seconds", lambda command, folder: 0.5)
     rows = startup.startup(startup.commands())
     shown = table(rows, startup.COLUMNS)
-    for script in (ROOT / "scripts").glob("*.py"):
-        assert re.search(rf"^scripts/{script.name} --help +0\.50 +0$", shown, re.M)
+    for script in SCRIPTS:
+        assert re.search(rf"^scripts/{script} --help +0\.50 +0$", shown, re.M)
     for said in (
         "t2i/train.py --help",
         "generate.py --prompt x",
