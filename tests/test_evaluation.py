@@ -8,15 +8,16 @@ import conftest
 import pytest
 import torch
 
-from t2i import checkpoint, config, evaluation, train
+from t2i import build, checkpoint, config, evaluation
 from t2i.errors import UserError
 from t2i.model import load_model
 
 ROOT = Path(__file__).parents[1]
 TINY = [
-    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8", "discriminator.channel_max=8", "generator.latent_dim=8",
-    "generator.style_dim=8", "generator.mapping_layers=1", "train.batch=4", "log.every=1", "log.grid=2",
-    "log.snapshot_kimg=0", "data.workers=0", "loss.path_length.weight=0",
+    "model.resolution=16", "generator.channel_base=128", "generator.channel_max=8", "generator.latent_dim=8",
+    "generator.style_dim=8", "generator.mapping_layers=1", "discriminator.channel_base=128",
+    "discriminator.channel_max=8", "train.batch=4", "log.every=1", "log.grid=2", "log.snapshot_kimg=0",
+    "data.workers=0", "loss.path_length.weight=0",
 ]  # fmt: skip
 
 
@@ -69,7 +70,7 @@ def test_training_with_evaluation_trains_as_without_also_when_resumed(arguments,
 @pytest.fixture
 def judge(arguments, tmp_path):
     settings = config.load(None, [*arguments, "eval.every=1"])
-    run = train.build(settings, train.start(settings))
+    run = build.build(settings, torch.device("cpu"))
     return run, evaluation.prepare(run, tmp_path)
 
 
@@ -78,7 +79,7 @@ def test_what_a_reader_must_know_is_said_at_the_start(arguments, tmp_path, caplo
         None, [*arguments, "eval.every=1", "eval.metrics=[clip_score]", "eval.networks.clip=scenes-clip"]
     )
     settings.eval.best = ""
-    evaluation.prepare(train.build(settings, train.start(settings)), tmp_path)
+    evaluation.prepare(build.build(settings, torch.device("cpu")), tmp_path)
     assert "leakage: 40 of the 40 reference pictures are in the training shards" in caplog.text
     assert "scenes-clip was used in training" in caplog.text
 
