@@ -46,7 +46,7 @@ def test_training_with_evaluation_trains_as_without_also_when_resumed(arguments,
     a, b = (torch.load(checkpoint.folders(p)[-1] / "state.pt", weights_only=True) for p in (plain, judged))
     for key in ("G", "D", "G_ema"):
         assert all(torch.equal(a[key][k], b[key][k]) for k in a[key]), key
-    assert torch.equal(a["torch_rng"], b["torch_rng"])
+    assert torch.equal(a["random"]["torch"], b["random"]["torch"])
     evaluated = [line for line in lines(judged) if "eval/swd" in line]
     assert [line["step"] for line in evaluated] == [2, 3, 4, 6]  # every two steps, and the end of each start
     assert {"eval/swd", "eval/swd_16", "eval/probe_object", "eval/probe_both"} <= set(evaluated[0])
