@@ -1,6 +1,5 @@
 """What scripts/score.py does: judges a model's or a folder's pictures, or an encoder, and writes scores as JSON."""
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
 import t2i
+from t2i import files
 from t2i.errors import UserError
 from t2i.metrics import bootstrap, clip_score, compare, networks, protocol, sources, suite
 from t2i.metrics.networks import Settings
@@ -151,6 +151,6 @@ def write(path: Path, content: dict[str, Any]) -> None:
         if not content:
             path.open("a").close()
         else:
-            path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            files.write_json(path, content)
     except OSError as error:
         raise UserError(f"--json {path}: {error.strerror}; choose another file") from None
