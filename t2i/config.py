@@ -211,7 +211,7 @@ def _growth(c: Config) -> list[str]:
         r = entry.resolution
         if r and (r & (r - 1) or not 4 <= r <= c.model.resolution):
             bad.append(f"{where}.resolution={r}: a power of two from 4 to model.resolution={c.model.resolution}")
-        if entry.fade_kimg < 0 or entry.kimg < 0:
+        if not (0 <= entry.kimg < float("inf") and 0 <= entry.fade_kimg < float("inf")):
             bad.append(f"{where}: kimg and fade_kimg are 0 or more")
         if entry.fade_kimg and (not n or not r or r != 2 * grown):
             bad.append(f"{where}.fade_kimg={entry.fade_kimg}: fades from half its resolution, that of the stage before")
@@ -244,11 +244,13 @@ def staged(c: Config, n: int) -> Config:
     for entry in c.stages[: n + 1]:
         for key, value in entry.set.items():
             *path, last = key.split(".")
-            place = values
+            place: Any = values
             for name in path:
-                place = place.setdefault(name, {})
+                place = place.setdefault(name, {}) if isinstance(place, dict) else None
+            if not isinstance(place, dict):
+                raise UserError(f"{key}: no such setting; {'.'.join(path)} is a value")
             place[last] = value
-    return from_dict(values)
+    return _made_of(values)
 
 
 def _problems(c: Config) -> list[str]:
@@ -337,13 +339,11 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
             raise UserError(f"argument {item!r}: write key=value, for example train.batch=8")
     try:
         given: Any = OmegaConf.merge(_read(Path(path)) if path else {}, OmegaConf.from_dotlist(list(overrides)))
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), given))
     except OmegaConfBaseException as error:
         raise UserError(_explain(error)) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"config {path}: {' '.join(str(error).split())}") from None
-    assert isinstance(config, Config)
-    return config
+    return _made_of(given)
 
 
 def _read(path: Path, above: tuple[Path, ...] = ()) -> Any:
@@ -380,8 +380,18 @@ def to_yaml(config: Config) -> str:
 def from_dict(values: dict[str, Any]) -> Config:
     """A Config from the plain dict that `dataclasses.asdict` gave, as stored in a checkpoint."""
     try:
+        return _made_of(values)
+    except UserError as error:
+        raise UserError(f"stored configuration: {error}") from None
+
+
+def _made_of(values: Any) -> Config:
+    """A checked Config of nested mappings, defaults where they say nothing."""
+    try:
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
     except OmegaConfBaseException as error:
-        raise UserError(f"stored configuration: {_explain(error)}") from None
+        raise UserError(_explain(error)) from None
+    except TypeError as error:  # a list where a mapping belongs, or the other way round
+        raise UserError(f"{' '.join(str(error).split())}: a list stands where key: value belongs, or so") from None
     assert isinstance(config, Config)
     return config

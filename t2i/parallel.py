@@ -78,7 +78,12 @@ def broadcast(x: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: list[torch.nn.Parameter]) -> None:
-    """Averages gradients over processes as one flat tensor; a parameter without a gradient counts as zero."""
+    """Averages gradients over processes as one flat tensor; a parameter without a gradient counts as zero.
+
+    After backward, not in buckets while it runs: on two CPU processes the scenes' 1.36 and 0.90 M gradients take 6 and
+    4 ms of steps of 500 ms, 25 M take 157 ms of steps of minutes. No overlap could gain more than these 2 %, and hooks
+    would have to know of rounds of accumulation and of second derivatives.
+    """
     if _alone():
         return
     gradients = []

@@ -120,13 +120,12 @@ class Views:
         return self._features[key]
 
     def _look(self, network: str, picture: str) -> Any:
-        encoder = self._run.encoders[network]
         if picture != "real":
-            return encoder.features(getattr(self, picture), self.rng)
+            return self._run.encoders[network].features(getattr(self, picture), self.rng)
         if (stored := self.batch.extra.get(f"{network}_image")) is not None:
             return F.normalize(stored.float(), dim=1)
         with torch.no_grad():
-            return encoder.features(self.real)
+            return self._run.encoders[network].features(self.real)
 
     @cached_property
     def clip_text(self) -> Text:

@@ -33,8 +33,10 @@ SCORE = """import json, sys; json.dump({"kimg": 1, "shares": {"both": %s, "none"
 
 
 TINY = [
-    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8", "discriminator.channel_max=8", "generator.latent_dim=8", "generator.style_dim=8",
-    "generator.mapping_layers=1", "train.batch=4", "train.kimg=0.008", "log.every=1", "log.grid=2", "log.snapshot_kimg=0",
+    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8",
+    "discriminator.channel_max=8", "generator.latent_dim=8", "generator.style_dim=8",
+    "generator.mapping_layers=1", "train.batch=4", "train.kimg=0.008", "log.every=1", "log.grid=2",
+    "log.snapshot_kimg=0",
     "data.workers=0",
 ]  # fmt: skip
 

@@ -24,7 +24,8 @@ def benchmark(monkeypatch):
 
 def test_compare_counts_every_step_of_a_cycle_and_gives_ratios(benchmark, monkeypatch, capsys, tmp_path):
     changes = [
-        "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8", "discriminator.channel_max=8", "generator.style_dim=8", "train.batch=4",
+        "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128",
+        "generator.channel_max=8", "discriminator.channel_max=8", "generator.style_dim=8", "train.batch=4",
         "loss.r1.every=3", "loss.r2.every=3",
     ]  # fmt: skip
     arguments = ["--compare", str(ROOT / "configs" / "base.yaml"), str(ROOT / "configs" / "modified2.yaml")]

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from t2i import checkpoint, conditioning, config, step, train
+from t2i import checkpoint, conditioning, config, step
 from t2i.conditioning import Perturbation, condition, with_noise
 from t2i.data import coco
 from t2i.data.features import Features
@@ -23,20 +23,12 @@ from t2i.errors import UserError
 from t2i.interfaces import Batch
 from t2i.rng import Rng
 
-TINY = [
-    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8", "discriminator.channel_max=8", "generator.latent_dim=8", "generator.style_dim=8",
-    "generator.mapping_layers=1", "train.batch=4", "data.workers=0", "train.precision=fp32",
-]  # fmt: skip
+SETTINGS = ["train.batch=4", "data.workers=0", "train.precision=fp32"]
 
 
 def run_of(*settings: str, losses: bool = True):
-    off = [] if losses else [f"loss.{n}.weight=0" for n in ("img_txt_clip", "img_txt_d", "r1", "path_length")]
-    made = config.load(None, [*TINY, *off, *settings])
-    threads = torch.get_num_threads()
-    try:
-        return train.build(made, train.start(made))
-    finally:
-        torch.set_num_threads(threads)
+    off = [] if losses else [f"loss.{n}.weight=0" for n in ("img_txt_clip", "img_txt_d", "r1")]
+    return conftest.build_here(*SETTINGS, *off, *settings)
 
 
 def batch_of(count: int = 4) -> Batch:
@@ -80,7 +72,7 @@ def test_lafite_g_needs_no_captions():
     run, batch = run_of("text.source=image", "text.noise=0.75", losses=False), batch_of()
     run.text_encoder.forward = None  # calling it would fail
     text = condition(run, batch, run.rng(2, 0))
-    features = run.clip.image_features(batch.image)
+    features = run.encoders["clip"].features(batch.image)
     epsilon = F.normalize(run.rng(2, 0).randn(4, run.text_encoder.dim), dim=1)
     torch.testing.assert_close(text.sentence, F.normalize(0.25 * features + 0.75 * epsilon, dim=1))
     assert not text.sentence.requires_grad
@@ -104,7 +96,7 @@ def test_the_learnt_perturbation():
 
 
 def test_lafite_nn_learns_with_the_generator_and_is_kept(tmp_path):
-    settings = ("text.source=image_nn", "loss.path_length.weight=0", f"runs={tmp_path}")
+    settings = ("text.source=image_nn", f"runs={tmp_path}")
     run, batch = run_of(*settings), batch_of()
     owned = {id(p) for group in run.g_optimizer.param_groups for p in group["params"]}
     assert owned == {id(p) for p in [*run.G.parameters(), *run.perturb.parameters()]}
@@ -125,7 +117,7 @@ def test_lafite_nn_learns_with_the_generator_and_is_kept(tmp_path):
 
 
 def test_the_discriminator_teaches_the_perturbation_nothing(monkeypatch):
-    run, taught = run_of("text.source=image_nn", "loss.path_length.weight=0"), []
+    run, taught = run_of("text.source=image_nn"), []
     update = step.update
 
     def noting(optimizer, *rest):
@@ -178,7 +170,7 @@ def test_stored_features_are_those_computed(featured):
             torch.testing.assert_close(one, two, atol=1e-3, rtol=0)
         one, two = (conditioning.image_features(run, b) for b in (batch, plain))
         torch.testing.assert_close(one, two, atol=2e-3, rtol=0)  # a mirrored JPEG is mirrored after decoding
-        assert (one - run.clip.image_features(batch.image.flip(-1))).abs().max() > 0.02
+        assert (one - run.encoders["clip"].features(batch.image.flip(-1))).abs().max() > 0.02
 
 
 def test_what_has_changed_is_computed(featured):
@@ -196,7 +188,7 @@ def test_what_has_changed_is_computed(featured):
 
 def train_here(monkeypatch, *settings: str) -> dict[str, torch.Tensor]:
     """Trains by the command, in this process, and returns the last checkpoint's state."""
-    conftest.train_here(monkeypatch, *TINY, "log.every=1", "log.grid=2", *settings)
+    conftest.train_here(monkeypatch, *conftest.TINY, *SETTINGS, "log.every=1", "log.grid=2", *settings)
     made = config.load(None, [s for s in settings if s.startswith(("runs", "name"))])
     newest = checkpoint.folders(Path(made.runs) / made.name)[-1]
     return torch.load(newest / "state.pt", weights_only=True)
@@ -204,9 +196,10 @@ def train_here(monkeypatch, *settings: str) -> dict[str, torch.Tensor]:
 
 def test_training_without_captions_from_stored_features(featured, tmp_path, monkeypatch):
     settings = [f"data.shards={featured}", f"runs={tmp_path}", "text.source=image_nn", "data.mirror=true"]
-    settings += ["loss.img_txt_clip.weight=0", "loss.path_length.weight=0", "generator.style_mixing=0"]
+    settings += ["loss.img_txt_clip.weight=0", "generator.style_mixing=0"]
     with monkeypatch.context() as patch:  # nothing is left for CLIP's picture side to do
-        patch.setattr(Clip, "image_features", None)
+        patch.setattr(Clip, "features", None, raising=False)
+        patch.setattr(Clip, "image_features", None, raising=False)
         whole = train_here(monkeypatch, *settings, "name=whole", "train.kimg=0.012")
         train_here(monkeypatch, *settings, "name=parts", "train.kimg=0.008")
         parts = train_here(monkeypatch, *settings, "name=parts", "train.kimg=0.012")

@@ -1,23 +1,25 @@
-"""Configuration: defaults, YAML, overrides, presets, and one line for each mistake."""
+"""Configuration: defaults, YAML, overrides, published settings, networks' options, and one line a mistake."""
 
 import dataclasses
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from t2i import config
 from t2i.errors import UserError
 
-CONFIGS = sorted(p for p in (Path(__file__).parents[1] / "configs").glob("*.yaml") if not p.stem.startswith("ablation"))
+CONFIGS = Path(__file__).parents[1] / "configs"
+RUNS = sorted(p for p in CONFIGS.rglob("*.yaml") if not p.stem.startswith("ablation"))
+ADA = CONFIGS / "stylegan2_ada"
 
 
-def test_overrides_come_after_yaml_and_preset(tmp_path):
+def test_overrides_come_after_yaml_and_its_base(tmp_path):
     path = tmp_path / "x.yaml"
-    path.write_text("preset: paper256\nmodel: {resolution: 256}\ntrain: {kimg: 7}\noptim: {g: {lr: 0.001}}\n")
+    path.write_text(
+        f"base: {ADA / 'paper256.yaml'}\nmodel: {{resolution: 256}}\ntrain: {{kimg: 7}}\noptim: {{g: {{lr: 0.001}}}}\n"
+    )
     c = config.load(path, ["train.kimg=9", "loss.img_txt_d.weight=0.25"])
-    assert (c.train.batch, c.discriminator.mbstd_group, c.generator.mapping_layers) == (64, 8, 8)  # the preset's
+    assert (c.train.batch, c.discriminator.mbstd_group, c.generator.mapping_layers) == (64, 8, 8)  # the base's
     assert c.optim.g.lr == 0.001
     assert c.optim.d.lr == 0.0025
     assert c.train.kimg == 9
@@ -25,27 +27,50 @@ def test_overrides_come_after_yaml_and_preset(tmp_path):
     assert c.loss["r1"]["gamma"] == 1.0
 
 
-@pytest.mark.parametrize(
-    ("resolution", "devices", "batch", "gamma", "lr"),
-    [
-        (256, 1, 16, 0.0002 * 256**2 / 16, 0.0025),
-        (256, 8, 64, 0.0002 * 256**2 / 64, 0.0025),
-        (1024, 1, 4, 0.0002 * 1024**2 / 4, 0.002),
-        (64, 1, 32, 0.0002 * 64**2 / 32, 0.0025),
-    ],
-)
-def test_auto_preset_follows_resolution_and_devices(resolution, devices, batch, gamma, lr):
-    c = config.load(None, ["preset=auto", f"model.resolution={resolution}"], devices)
-    assert c.train.batch == batch
-    assert c.loss["r1"]["gamma"] == pytest.approx(gamma)
-    assert c.optim.d.lr == lr
-    assert c.discriminator.mbstd_group == 4
-    assert c.model.channel_base == (32768 if resolution >= 512 else 16384)
-    assert c.train.ema_kimg == pytest.approx(batch * 10 / 32)
+PUBLISHED = {  # batch, group of minibatch stddev, channel base, learning rate, γ, EMA's kimg and ramp, mapping layers
+    "stylegan2": (32, 4, 32768, 0.002, 10.0, 10.0, None, 8),
+    "paper256": (64, 8, 16384, 0.0025, 1.0, 20.0, None, 8),
+    "paper512": (64, 8, 32768, 0.0025, 0.5, 20.0, None, 8),
+    "paper1024": (32, 4, 32768, 0.002, 2.0, 10.0, None, 8),
+    "cifar": (64, 32, 32768, 0.0025, 0.01, 500.0, 0.05, 2),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_settings(name):
+    c = config.load(ADA / f"{name}.yaml")
+    batch, group, base, lr, gamma, ema, ramp, layers = PUBLISHED[name]
+    assert (c.train.batch, c.discriminator.mbstd_group) == (batch, group)
+    assert c.generator.channel_base == c.discriminator.channel_base == base
+    assert c.generator.channel_max == c.discriminator.channel_max == 512
+    assert c.generator.latent_dim == c.generator.style_dim == 512
+    assert c.optim.g.lr == c.optim.d.lr == lr
+    assert (c.loss["r1"]["gamma"], c.loss["r1"]["every"]) == (gamma, 16)
+    assert (c.train.ema_kimg, c.train.ema_ramp, c.generator.mapping_layers) == (ema, ramp, layers)
+    small = name == "cifar"
+    assert c.discriminator.architecture == ("orig" if small else "resnet")
+    assert c.generator.style_mixing == (0 if small else 0.9)
+    assert c.loss.get("path_length", {}) == ({} if small else {"weight": 2, "every": 4})
+    assert {p.stem for p in ADA.glob("*.yaml")} == PUBLISHED.keys()
+
+
+def test_defaults_are_of_no_particular_network_but_of_its_game():
+    c = config.load()
+    assert c.loss.keys() == {"adversarial", "r1", "img_txt_d", "img_txt_clip"}
+    assert not c.stages
+    assert (c.train.d_steps, c.train.d_blur, c.text.noise) == (1, 0, 0)
 
 
 def test_resolved_yaml_reads_back_equal(tmp_path):
-    c = config.load(None, ["preset=cifar", "train.batch=128", "log.prompts=[a red bus, 'a dog: sitting']"])
+    c = config.load(
+        ADA / "cifar.yaml",
+        [
+            "train.batch=128",
+            "train.d_blur=[[0, 4], [8, 0]]",
+            "generator.text=mapping",
+            "log.prompts=[a red bus, 'a dog: sitting']",
+        ],
+    )
     path = tmp_path / "config.yaml"
     path.write_text(config.to_yaml(c))
     assert config.load(path) == c
@@ -61,7 +86,27 @@ def test_resolved_yaml_reads_back_equal(tmp_path):
         ("train.batch=0", "train.batch=0"),
         ("model.resolution=48", "power of two"),
         ("train.precision=fp61", "did you mean 'fp16'"),
-        ("preset=paper265", "did you mean 'paper256'"),
+        ("preset=paper256", "unknown key 'preset'"),
+        ("generator.name=stylegan22", "did you mean 'stylegan2'"),
+        ("discriminator.name=stylegan3", "did you mean 'stylegan2'"),
+        ("generator.mapping_layer=3", "did you mean 'mapping_layers'"),
+        ("discriminator.mbstd_groups=3", "did you mean 'mbstd_group'"),
+        ("generator.mapping_layers=many", "generator.mapping_layers"),
+        ("generator.mapping_layers=0", "generator.mapping_layers=0: above 0"),
+        (
+            "generator.architecture=skipp",
+            "generator.architecture=skipp: known: orig, resnet, skip; did you mean 'skip'",
+        ),
+        ("discriminator.text=lafit", "did you mean 'lafite'"),
+        ("generator=stylegan3", "generator=stylegan3: a mapping with a name"),
+        ("generator.equivariance=r", "unknown key 'generator.equivariance'"),
+        ("optim.g.lr=[[0,0.1],[0,0.2]]", "optim.g.lr=[[0, 0.1], [0, 0.2]]: the kimg of a schedule must rise"),
+        ("optim.g.lr=[[0,0.1],[4,0]]", "optim.g.lr=[[0, 0.1], [4, 0]]: must be above 0"),
+        ("train.d_blur=[]", "train.d_blur=[]: a number, or [[kimg, value], ...]"),
+        ("train.d_blur=much", "train.d_blur=much: a number, or [[kimg, value], ...]"),
+        ("ada.p=[[0,0],[9,0.5]]", "a schedule only with ada.mode=fixed"),
+        ("train.accumulate=3", "must be a multiple of train.accumulate=3"),
+        ("train.d_steps=0", "train.d_steps=0: must be above 0"),
         ("ada.p=1.5", "0 to 1"),
         ("loss.r1.every=0", "loss.r1.every=0"),
         ("loss.r1.weight=lots", "loss.r1.weight=lots"),
@@ -111,15 +156,25 @@ def test_a_yaml_may_start_from_another(tmp_path):
         config.load(tmp_path / "d.yaml")
 
 
-@given(st.sampled_from(config.PRESETS), st.sampled_from([16, 64, 256, 1024]), st.integers(1, 8))
-def test_every_preset_is_valid(name, resolution, devices):
-    c = config.load(None, [f"preset={name}", f"model.resolution={resolution}"], devices)
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("resolution", [16, 64, 256, 1024])
+def test_published_settings_are_valid_at_any_resolution(name, resolution):
+    c = config.load(ADA / f"{name}.yaml", [f"model.resolution={resolution}"])
     assert c.train.batch >= c.discriminator.mbstd_group
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("kind", ["generator", "discriminator"])
+def test_a_config_of_any_networks_is_its_dictionary(kind):
+    for name in (p.stem for p in (CONFIGS.parent / "t2i" / "nets" / f"{kind}s").glob("[a-z]*.py")):
+        c = config.load(None, [f"{kind}.name={name}"])
+        options = getattr(c, kind)
+        assert type(options).__module__ == f"t2i.nets.{kind}s.{name}"
+        assert config.from_dict(dataclasses.asdict(c)) == c
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda p: p.stem)
 def test_shipped_configs_load_and_their_losses_exist(path):
     losses = pytest.importorskip("t2i.losses")
     c = config.load(path)
-    assert losses.choose(losses.DISCRIMINATOR, c.loss)
-    assert losses.choose(losses.GENERATOR, c.loss)
+    assert losses.choose("discriminator", c)
+    assert losses.choose("generator", c)

@@ -7,13 +7,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from test_losses import bare_run, text_of, views
+from test_losses import bare_run, text_of, views, with_losses
 from torch import nn
 
+from t2i import config, encoders
 from t2i.errors import UserError
-from t2i.interfaces import Judgement
-from t2i.losses import DISCRIMINATOR, choose, contrastive, guidance, temperatures, total, words
+from t2i.interfaces import Generated, Judgement, Latent
+from t2i.losses import choose, contrastive, guidance, temperatures, total, words
 from t2i.losses.contrastive import info_nce, nt_xent
+from t2i.rng import Rng
 
 
 def test_info_nce_by_hand():
@@ -79,8 +81,8 @@ def test_text_losses_take_the_right_features():
     v = views(
         real_judgement=Judgement(torch.zeros(2), right),
         fake_judgement=Judgement(torch.zeros(2), wrong),
-        fake_clip=wrong,
         clip_text=text_of(right),
+        seen={("clip", "fake"): wrong},
     )
     good, bad = math.log1p(math.exp(-10)), math.log1p(math.exp(10))
     assert contrastive.img_txt_d_real(v).item() == pytest.approx(good, rel=1e-3)
@@ -96,10 +98,12 @@ def test_picture_losses_take_the_right_features_and_leave_real_ones_alone():
     v = views(
         real_judgement=Judgement(torch.zeros(2), real),
         fake_judgement=Judgement(torch.zeros(2), fake),
-        fake_clip=fake,
-        real_clip=right,
-        fake_vgg=maps(fake),
-        real_vgg=maps(right),
+        seen={
+            ("clip", "fake"): fake,
+            ("clip", "real"): right,
+            ("vgg", "fake"): maps(fake),
+            ("vgg", "real"): maps(right),
+        },
     )
     assert contrastive.img_img_d(v).item() == pytest.approx(bad, rel=1e-5)
     assert contrastive.img_img_clip(v).item() == pytest.approx(bad, rel=1e-5)
@@ -112,36 +116,47 @@ def test_picture_losses_take_the_right_features_and_leave_real_ones_alone():
 def test_features_of_real_pictures_are_constants_and_stored_ones_are_used():
     seen = Counter()
 
-    class Tower:
-        def image_features(self, image, *crop):
-            seen["clip", bool(crop)] += 1
+    class Clip:
+        def features(self, image, *rng):
+            seen["clip", bool(rng)] += 1
             return F.normalize(image.flatten(1), dim=1)
 
-    v = views(bare_run(clip=Tower(), vgg=lambda image: {"relu1_2": 1 * image}))
+    class Vgg:
+        def features(self, image, *rng):
+            seen["vgg", bool(rng)] += 1
+            return {"relu1_2": 1 * image}
+
+    v = views(bare_run(encoders={"clip": Clip(), "vgg": Vgg()}))
     v.real.add_(1).requires_grad_()
-    assert not v.real_clip.requires_grad
-    assert not v.real_vgg["relu1_2"].requires_grad
-    assert seen == {("clip", False): 1}
-    v = views(bare_run(clip=None))
+    assert not v.features("clip", "real").requires_grad
+    assert not v.features("vgg", "real")["relu1_2"].requires_grad
+    assert v.features("clip", "real") is v.features("clip", "real")
+    assert seen == {("clip", False): 1, ("vgg", False): 1}
+    v.fake = v.fake.requires_grad_()
+    assert v.features("clip", "fake").requires_grad
+    assert seen["clip", True] == 1
+    v = views(bare_run())
     v.batch.extra["clip_image"] = torch.tensor([[3.0, 4.0], [0.0, 2.0]], dtype=torch.float16)
-    assert torch.allclose(v.real_clip, torch.tensor([[0.6, 0.8], [0.0, 1.0]]), atol=1e-3)
+    assert torch.allclose(v.features("clip", "real"), torch.tensor([[0.6, 0.8], [0.0, 1.0]]), atol=1e-3)
 
 
 def test_pictures_are_reduced_before_vgg():
-    run = bare_run(vgg=lambda image: {"relu1_2": image})
-    v = views(run)
-    assert v.fake_vgg["relu1_2"].shape[-1] == 4
-    run.config.encoders.vgg_size = 2
-    v = views(run)
-    v.fake = torch.arange(4.0).expand(2, 3, 4, 4)
-    assert v.fake_vgg["relu1_2"].shape == (2, 3, 2, 2)
-    assert v.fake_vgg["relu1_2"].mean().item() == pytest.approx(1.5)
+    settings = config.load().encoders
+    picture = (torch.arange(64) / 63).expand(2, 3, 64, 64)
+    whole = encoders.load("vgg", settings, torch.device("cpu"), torch.contiguous_format)
+    assert all(torch.equal(x, whole(picture)[layer]) for layer, x in whole.features(picture, Rng(0)).items())
+    settings.vgg_size = 32
+    small = encoders.load("vgg", settings, torch.device("cpu"), torch.contiguous_format)
+    reduced = F.interpolate(picture, (32, 32), mode="bilinear", antialias=True)
+    assert reduced.mean().item() == pytest.approx(0.5)
+    for layer, x in small.features(picture, Rng(0)).items():
+        torch.testing.assert_close(x, whole(reduced)[layer])
 
 
 def test_gigagans_guidance_is_img_txt_clip_one_way_at_the_scale_of_clip():
     image = F.normalize(torch.randn(4, 8, generator=torch.manual_seed(0)), dim=1)
     sentence = F.normalize(torch.randn(4, 8, generator=torch.manual_seed(1)), dim=1)
-    v = views(captions="abcd", fake_clip=image, clip_text=text_of(sentence))
+    v = views(captions="abcd", seen={("clip", "fake"): image}, clip_text=text_of(sentence))
     expected = -sum((100 * image @ sentence.T).log_softmax(1)[i, i] for i in range(4)) / 4
     found = contrastive.img_txt_clip(v, temperature=0.01, symmetric=False)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -151,7 +166,7 @@ def test_guides_by_hand():
     angles = torch.tensor([0.0, math.pi / 3, math.pi / 2, math.pi])
     image = torch.stack([angles.cos(), angles.sin()], 1).requires_grad_()
     sentence = torch.tensor([[1.0, 0.0]]).expand(4, 2)
-    v = views(captions="abcd", fake_clip=image, clip_text=text_of(sentence))
+    v = views(captions="abcd", seen={("clip", "fake"): image}, clip_text=text_of(sentence))
     spherical, cosine = guidance.clip_spherical(v), guidance.clip_cosine(v)
     assert spherical.item() == pytest.approx((0 + 1 / 9 + 1 / 4 + 1) * math.pi**2 / 4)
     assert cosine.item() == pytest.approx(-(1 + 0.5 + 0 - 1) / 4, abs=1e-6)
@@ -164,7 +179,7 @@ def test_guides_by_hand():
 def test_published_lafite_by_hand():
     # cosines 1 and 0: the softmax is over e^(1/τ) and e^0, whatever the masks and the direction
     v = views(
-        ids=[1, 1], fake_clip=torch.eye(2), clip_text=text_of(torch.eye(2)),
+        ids=[1, 1], seen={("clip", "fake"): torch.eye(2)}, clip_text=text_of(torch.eye(2)),
         real_judgement=Judgement(torch.zeros(2), torch.eye(2)), fake_judgement=Judgement(torch.zeros(2), torch.eye(2)),
     )  # fmt: skip
     expected = math.log1p(math.exp(1 - math.exp(2)))
@@ -197,22 +212,21 @@ def test_the_fakes_of_one_picture_share_their_latent_and_not_their_caption():
     drawn = []
 
     class G(nn.Module):
-        def forward(self, z, text, noise, mix):
-            drawn.append((z, text, mix))
-            return torch.zeros(2, 3, 4, 4) + text.sentence.mean(1)[:, None, None, None]
+        def forward(self, latent, text, stage, noise):
+            drawn.append((latent, text))
+            return Generated(torch.zeros(2, 3, 4, 4) + text.sentence.mean(1)[:, None, None, None])
 
     codes = {"one": torch.eye(2), "two": torch.eye(2).flip(0)}
     run = bare_run(
         G=G(), text_encoder=lambda captions: text_of(torch.tensor([[float(len(c))] for c in captions])),
-        clip=SimpleNamespace(features=lambda image, *crop: codes["two"]),
+        encoders={"clip": SimpleNamespace(features=lambda image, *rng: codes["two"])},
     )  # fmt: skip
-    v = views(run, captions2=["aa", "bbb"], fake_clip=codes["one"])
-    v.latent = (torch.ones(2, 5), (torch.zeros(2, 5), 3))
+    v = views(run, captions2=["aa", "bbb"], seen={("clip", "fake"): codes["one"]})
+    v.latent = Latent(torch.ones(2, 5), {"z2": torch.zeros(2, 5), "cutoff": torch.tensor([3, 3])})
     expected = nt_xent(codes["one"], codes["two"], 0.5, torch.eye(2).bool(), torch.ones(2).bool())
     assert contrastive.fake_fake(v).item() == pytest.approx(expected.item())
-    ((z, text, mix),) = drawn
-    assert z is v.latent[0]
-    assert mix is v.latent[1]
+    ((latent, text),) = drawn
+    assert latent is v.latent  # with what is mixed in
     assert text.sentence[:, 0].tolist() == [2, 3]
 
 
@@ -256,7 +270,7 @@ def test_word_region_contrasts_both_ways_and_masks():
     def loss(ids):
         v = views(captions="abc", ids=ids)
         v.text.mask = mask
-        judgement = Judgement(torch.zeros(b), torch.eye(b), regions, text_words)
+        judgement = Judgement(torch.zeros(b), torch.eye(b), {"regions": regions, "words": text_words})
         v.__dict__ |= {"real_judgement": judgement, "fake_judgement": judgement}
         assert words.word_region_real(v) == words.word_region_fake(v)
         return words.word_region_real(v).item()
@@ -277,7 +291,9 @@ def test_word_region_contrasts_both_ways_and_masks():
 
 def test_regions_of_a_discriminator_that_has_none():
     v = views(real_judgement=Judgement(torch.zeros(2), torch.eye(2)))
-    with pytest.raises(UserError, match=r"loss\.word_region: model\.name=stylegan2 gives no regions"):
+    with pytest.raises(
+        UserError, match=r"loss\.word_region: at 4 pixels the discriminator gives no regions.* discriminator\.name"
+    ):
         words.word_region_real(v)
 
 
@@ -306,27 +322,27 @@ def test_a_queue_adds_the_newest_pairs_without_gradient():
                 terms.append(-logits.log_softmax(0)[0])
         assert loss.item() == pytest.approx(torch.stack(terms).mean().item(), rel=1e-5)
         older += [(a[i], k[i], numbers[i]) for i in range(2)]
-    kept = run.queues["G/x"]
+    kept = run.memory["G/x"]
     assert {key: len(rows) for key, rows in kept.items()} == {"anchors": 3, "keys": 3, "identity": 3}
     assert not any(rows.requires_grad for rows in kept.values())
     assert kept["identity"][:, 0].tolist() == [1, 6, 7]
 
 
 def test_a_learnt_temperature_is_the_discriminators_and_stays_in_bounds():
-    terms = choose(DISCRIMINATOR, {"img_txt_d": {"temperature": 0.2, "learnable": True}})
-    run = bare_run()
-    assert not temperatures(choose(DISCRIMINATOR, {"img_txt_d": {"temperature": 0.2}}))
-    run.D.temperatures = temperatures(terms)
+    given = {"temperature": 0.2, "learnable": True}
+    terms = choose("discriminator", with_losses({"img_txt_d": given}))
+    assert not temperatures(choose("discriminator", with_losses({"img_txt_d": {"temperature": 0.2}})))
+    run = bare_run(learnt=temperatures(terms))
     features = {"real_judgement": Judgement(torch.zeros(2), torch.eye(2)), "fake_judgement": None}
     loss, _ = total(terms, views(run, **features))
     assert loss.item() == pytest.approx(math.log1p(math.exp(-5)))
     loss.backward()
     # d/d(log τ) of ln(1 + e^(-1/τ)) = e^(-1/τ) / (1 + e^(-1/τ)) / τ
     expected = math.exp(-5) / (1 + math.exp(-5)) / 0.2
-    assert run.D.temperatures["img_txt_d"].grad.item() == pytest.approx(expected, rel=1e-4)
+    assert run.learnt["img_txt_d"].grad.item() == pytest.approx(expected, rel=1e-4)
     for value, bound in ((1e-5, 0.01), (50.0, 1.0)):
-        run.D.temperatures["img_txt_d"].data.fill_(math.log(value))
+        run.learnt["img_txt_d"].data.fill_(math.log(value))
         assert views(run).temperature("img_txt_d", 0.2).item() == pytest.approx(bound)
         # and can leave the bound again
-        assert torch.autograd.grad(views(run).temperature("img_txt_d", 0.2), [*run.D.parameters()])[0] > 0
+        assert torch.autograd.grad(views(run).temperature("img_txt_d", 0.2), [*run.learnt.parameters()])[0] > 0
     assert views(run).temperature("img_img_d", 0.3) == 0.3

@@ -224,14 +224,14 @@ def test_shipped_towers_equal_open_clips(name):
 
 
 def test_which_folders_are_plain():
-    config = json.loads((pretrained.ASSETS / "scenes-clip" / pretrained.CONFIG).read_text())
+    config = json.loads((pretrained.ASSETS / "scenes-clip" / pretrained.network.CONFIG).read_text())
     assert folder.is_plain(config)
     for tower, more in (("vision_cfg", {"pool_type": "avg"}), ("text_cfg", {"no_causal_mask": True})):
         model = config["model_cfg"] | {tower: config["model_cfg"][tower] | more}
         assert not folder.is_plain(config | {"model_cfg": model})
     assert not folder.is_plain(config | {"model_cfg": config["model_cfg"] | {"quick_gelu": True}})
     assert not folder.is_plain(config | {"preprocess_cfg": {}})
-    resnet = json.loads((pretrained.ASSETS / "scenes-clip-score" / pretrained.CONFIG).read_text())
+    resnet = json.loads((pretrained.ASSETS / "scenes-clip-score" / pretrained.network.CONFIG).read_text())
     assert not folder.is_plain(resnet)
 
 

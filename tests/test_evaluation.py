@@ -14,10 +14,10 @@ from t2i.model import load_model
 
 ROOT = Path(__file__).parents[1]
 TINY = [
-    "model.resolution=16", "generator.channel_base=128", "generator.channel_max=8", "generator.latent_dim=8",
-    "generator.style_dim=8", "generator.mapping_layers=1", "discriminator.channel_base=128",
-    "discriminator.channel_max=8", "train.batch=4", "log.every=1", "log.grid=2", "log.snapshot_kimg=0",
-    "data.workers=0", "loss.path_length.weight=0",
+    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8",
+    "discriminator.channel_max=8", "generator.latent_dim=8",
+    "generator.style_dim=8", "generator.mapping_layers=1", "train.batch=4", "log.every=1", "log.grid=2",
+    "log.snapshot_kimg=0", "data.workers=0", "loss.path_length.weight=0",
 ]  # fmt: skip
 
 

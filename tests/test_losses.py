@@ -1,4 +1,4 @@
-"""Adversarial losses, penalties and the tables, against numbers worked out by hand."""
+"""Adversarial losses, the table of losses and what a run chooses of it, against numbers worked out by hand."""
 
 import math
 from types import SimpleNamespace
@@ -11,8 +11,8 @@ from torch import nn
 
 from t2i import config
 from t2i.errors import UserError
-from t2i.interfaces import Batch, Judgement, Text
-from t2i.losses import DISCRIMINATOR, GENERATOR, adversarial, choose, due, leaves, regularization, total
+from t2i.interfaces import Batch, Generated, Judgement, Latent, Stage, Text
+from t2i.losses import adversarial, choose, due, total
 from t2i.rng import Rng
 from t2i.views import Views
 
@@ -22,21 +22,31 @@ def text_of(sentence):
     return Text(sentence, torch.zeros(b, 1, 1), torch.ones(b, 1, dtype=torch.bool))
 
 
-def bare_run(loss=None, **parts):
-    """A run without networks but those that are given."""
+def with_losses(loss):
+    """The default configuration with no losses but these."""
     settings = config.load()
-    settings.loss = loss or {}
-    parts = {"D": nn.Module(), "config": settings, "queues": {}, "ada_p": 0.0, "perturb": None} | parts
-    return SimpleNamespace(**parts)
+    settings.loss = loss
+    return settings
 
 
-def views(run=None, captions=("a", "b"), ids=None, sentence=None, captions2=None, **features):
+def bare_run(loss=None, **parts):
+    """A run of pictures of 4×4, without networks but those that are given."""
+    empty = {
+        "G": None, "D": nn.Module(), "config": with_losses(loss or {}), "stage": Stage(4), "kimg": 0.0, "memory": {},
+        "learnt": nn.ParameterDict(), "encoders": {}, "ada_p": 0.0, "perturb": None,
+    }  # fmt: skip
+    return SimpleNamespace(**empty | parts)
+
+
+def views(run=None, captions=("a", "b"), ids=None, sentence=None, captions2=None, seen=None, **features):
+    """Of black pictures. seen: {(network, picture): what a frozen network sees}; features: other cached properties."""
     b, run = len(captions), bare_run() if run is None else run
     ids = torch.arange(b) if ids is None else torch.tensor(ids)
     batch = Batch(torch.zeros(b, 3, 4, 4), list(captions), ids, captions2)
-    v = Views(run, batch, text_of(torch.eye(b) if sentence is None else sentence), torch.zeros(b, 3, 4, 4), Rng(0))
-    for name, value in features.items():
-        v.__dict__[name] = value  # fills the cached property
+    text = text_of(torch.eye(b) if sentence is None else sentence)
+    v = Views(run, batch, text, Latent(torch.zeros(b, 5)), Generated(torch.zeros(b, 3, 4, 4)), Rng(0))
+    v.__dict__ |= features  # fills the cached properties
+    v._features |= seen or {}
     return v
 
 
@@ -71,22 +81,20 @@ class Late(nn.Module):
         super().__init__()
         self.passes = 0
 
-    def forward(self, image, text):
+    def forward(self, image, text, stage):
         self.passes += 1
-        score, d = image.sum((1, 2, 3))[:, None], torch.eye(len(image))
-        return Judgement(self.logit(score, d, text), d, score=score)
+        score, d = image.sum((1, 2, 3)), torch.eye(len(image))
+        return Judgement(score + (d * text.sentence).sum(1), d, {"score": score})
 
-    def logit(self, score, embedding, text):
-        return score[:, 0] + (embedding * text.sentence).sum(1)
+    def judge_again(self, seen, text):
+        return seen.extra["score"] + (seen.embedding * text.sentence).sum(1)
 
 
 class Early(Late):
     """The same, said to need a second pass."""
 
-    def forward(self, image, text):
-        judgement = super().forward(image, text)
-        judgement.score = None
-        return judgement
+    def judge_again(self, seen, text):
+        return None
 
 
 @pytest.mark.parametrize(("D", "passes"), [(Late, 2), (Early, 6)])
@@ -94,18 +102,19 @@ def test_matching_by_hand(D, passes):
     # rows 0 and 1 are one picture, 1 and 2 have one caption: the next other one of each row
     wrong = [2, 3, 3, 0]
     sentence = torch.tensor([[0.0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]) / 10
-    v = views(bare_run({"adversarial": {"kind": "hinge"}}, D=D()), ("a", "b", "B ", "c"), [1, 1, 2, 3], sentence)
+    run = bare_run({"adversarial": {"kind": "hinge"}}, D=D())
+    v = views(run, ("a", "b", "B ", "c"), [1, 1, 2, 3], sentence)
     v.fake = v.fake + 0.01
     logit = [sentence[w][i].item() for i, w in enumerate(wrong)]
     expected = sum(max(0, 1 + x) for x in logit) / 4
     assert adversarial.matching(v).item() == pytest.approx(expected)
     fakes = sum(max(0, 1 + x + 0.48) for x in logit) / 4
     assert adversarial.matching(v, fakes=True).item() == pytest.approx(expected + fakes)
-    v.run.config.loss["adversarial"]["kind"] = "relativistic"
+    run.config.loss["adversarial"]["kind"] = "relativistic"
     real = [sentence[i][i].item() for i in range(4)]
     expected = sum(math.log1p(math.exp(x - r)) for x, r in zip(logit, real)) / 4
     assert adversarial.matching(v).item() == pytest.approx(expected)
-    assert v.run.D.passes == passes
+    assert run.D.passes == passes
 
 
 def test_matching_without_another_picture_is_nought():
@@ -124,132 +133,26 @@ def test_a_mismatched_caption_is_of_another_picture(rows):
         assert not found or chosen in others
 
 
-def test_r1_by_hand():
-    v = views()
-    v.real = torch.randn(2, 3, 4, 4, generator=torch.manual_seed(0)).requires_grad_()
-    logit = (v.real * torch.tensor([1.0, 3.0])[:, None, None, None]).sum((1, 2, 3)) + v.real[:, 0, 0, 0] ** 2
-    v.__dict__["real_judgement"] = Judgement(logit, torch.eye(2))
-    g = torch.tensor([1.0, 3.0])[:, None, None, None].expand(2, 3, 4, 4).clone()
-    g[:, 0, 0, 0] += 2 * v.real.detach()[:, 0, 0, 0]
-    assert regularization.r1(v, gamma=0.8).item() == pytest.approx(0.4 * g.square().sum((1, 2, 3)).mean().item())
-
-
-def linear_views(**more):
-    """D(x, t) = scale·Σx + ⟨a, t⟩ with scales 1 and 3: its gradients are known."""
-    scale, a = torch.tensor([1.0, 3.0]), torch.tensor([2.0, 0.0])
-
-    class D(nn.Module):
-        def forward(self, image, text):
-            return Judgement(scale * image.sum((1, 2, 3)) + text.sentence @ a, text.sentence)
-
-    batch = Batch(torch.zeros(2, 3, 4, 4), ["a", "b"], torch.arange(2))
-    run = bare_run(D=D())
-    return Views(run, batch, text_of(torch.eye(2)), torch.ones(2, 3, 4, 4), Rng(0), **more)
-
-
-def test_penalties_by_hand():
-    squares = torch.tensor([48.0, 9 * 48.0])  # Σ scale² over 3·4·4 numbers
-    real, fake = linear_views(leaves={"real"}), linear_views(leaves={"fake"})
-    assert regularization.r1(real, gamma=0.5).item() == pytest.approx(0.25 * squares.mean().item())
-    assert regularization.r2(fake, gamma=0.5).item() == pytest.approx(0.25 * squares.mean().item())
-    expected = (squares.sqrt() - 1).square().mean().item()
-    assert regularization.gradient_penalty(linear_views()).item() == pytest.approx(expected)
-    both = linear_views(leaves=leaves(choose(DISCRIMINATOR, {"ma_gp": {}})))
-    assert regularization.ma_gp(both, power=6).item() == pytest.approx((squares + 4).pow(3).mean().item())
-    assert "fake_judgement" not in both.__dict__
-
-
-def test_wgan_gp_looks_between_real_and_fake():
-    v = linear_views()
-    seen = []
-    v.judge = lambda image, text: seen.append(image) or v.run.D(image, text)
-    regularization.gradient_penalty(v)
-    share = Rng(0).rand(2, 1, 1, 1)
-    assert torch.allclose(seen[0], share.expand(2, 3, 4, 4))  # real is 0, fake is 1
-
-
-@pytest.mark.parametrize("name", ["r1", "r2", "gradient_penalty", "ma_gp"])
-def test_penalties_train_the_discriminator_exactly(name):
-    """Their gradient by D's weights is a second derivative of D: compared with differences."""
-    torch.manual_seed(0)
-    double = lambda *shape: torch.randn(*shape, dtype=torch.float64)
-    image, fake, sentence, second = double(2, 3, 2, 2), double(2, 3, 2, 2), double(2, 3), double(4, 3)
-    terms = choose(DISCRIMINATOR, {name: {}})
-
-    def penalty(weight):
-        class D(nn.Module):
-            def forward(self, image, text):
-                x = torch.tanh(image.flatten(1) @ weight)
-                return Judgement((torch.cat([x, x * text.sentence], 1).square() @ second.flatten()[:6]), x)
-
-        batch = Batch(image, ["a", "b"], torch.arange(2))
-        v = Views(bare_run(D=D()), batch, text_of(sentence), fake, Rng(0), leaves=leaves(terms))
-        return total(terms, v)[0]
-
-    weight = (0.3 * double(12, 3)).requires_grad_()
-    assert torch.autograd.gradcheck(penalty, weight)
-    assert penalty(weight) > 0
-
-
-class LinearGenerator(nn.Module):
-    """image = sum over layers of w, repeated over H·W: the length of Jᵀy is known."""
-
-    latent_dim = 3
-
-    def mapping(self, z, text):
-        return z[:, None, :].repeat(1, 2, 1).requires_grad_()  # [b, 2, 3]
-
-    def synthesis(self, w, text, noise):
-        return w.sum(1)[:, :, None, None].expand(-1, -1, 4, 4)
-
-
-def test_mode_seeking_by_hand():
-    class Flat:  # brightness = the latent; the second picture of a caption is drawn at 0.5
-        latent_dim = 1
-
-        def __call__(self, z, text, noise):
-            return torch.full((len(z), 3, 4, 4), 0.5, requires_grad=True)
-
-    v = views(bare_run(G=Flat()), captions=("a", "b", "c", "d"))
-    v.fake = torch.tensor([0.0, 0.3, 9.0, 9.0]).reshape(4, 1, 1, 1).expand(4, 3, 4, 4)
-    loss = regularization.mode_seeking(v, floor=0.1)
-    assert loss.item() == pytest.approx((1 / 0.6 + 1 / 0.3) / 2)  # of the first half of the batch
-    assert loss.requires_grad
-
-
-def test_path_length_by_hand():
-    run = SimpleNamespace(G=LinearGenerator(), config=config.load(), path_mean=torch.tensor(0.5))
-    v = views(run, captions=("a", "b", "c", "d"))
-    loss = regularization.path_length(v, decay=0.1)
-    rng = Rng(0)
-    rng.randn(2, 3)
-    y = rng.randn(2, 3, 4, 4) / 4
-    length = y.sum((2, 3)).norm(dim=1)  # the same for both layers of w
-    average = 0.5 + 0.1 * (length.mean().item() - 0.5)
-    assert run.path_mean.item() == pytest.approx(average)
-    assert loss.item() == pytest.approx((length - average).square().mean().item(), rel=1e-5)
-
-
 def test_weight_nought_costs_nothing_and_lazy_terms_wait():
-    config = {
+    given = {
         "adversarial": {"weight": 1.0},
         "r1": {"weight": 2.0, "every": 4, "gamma": 3.0},
         "img_txt_d": {"weight": 0.0},
         "img_txt_clip": {"weight": 0},
         "path_length": {"weight": 0.0},
     }
-    d, g = choose(DISCRIMINATOR, config), choose(GENERATOR, config)
+    d, g = (choose(network, with_losses(given)) for network in ("discriminator", "generator"))
     assert [t.name for t in d] == ["adversarial", "r1"]
     assert [t.name for t in g] == ["adversarial"]
-    assert [[t.name for t in due(d, step)] for step in (0, 4)] == [["adversarial", "r1"]] * 2
-    assert [t.name for t in due(d, 1)] == ["adversarial"]
+    assert [[t.name for t in due(d, step, 0)] for step in (0, 4)] == [["adversarial", "r1"]] * 2
+    assert [t.name for t in due(d, 1, 0)] == ["adversarial"]
     assert d[1].options == {"gamma": 3.0}
 
     seen = []
 
     class Watched(Views):
         def __getattribute__(self, name):
-            if name in ("fake_judgement", "real_judgement", "fake_clip", "clip_text"):
+            if name in ("fake_judgement", "real_judgement", "features", "clip_text"):
                 seen.append(name)
             return super().__getattribute__(name)
 
@@ -263,9 +166,12 @@ def test_weight_nought_costs_nothing_and_lazy_terms_wait():
 
 def test_total_weighs_and_reports_unweighted():
     v = views(
-        fake_judgement=Judgement(torch.zeros(2), torch.eye(2)), fake_clip=torch.eye(2), clip_text=text_of(torch.eye(2))
+        seen={("clip", "fake"): torch.eye(2)},
+        fake_judgement=Judgement(torch.zeros(2), torch.eye(2)),
+        clip_text=text_of(torch.eye(2)),
     )
-    terms = choose(GENERATOR, {"adversarial": {"weight": 2.0}, "img_txt_clip": {"weight": 5, "temperature": 1.0}})
+    given = {"adversarial": {"weight": 2.0}, "img_txt_clip": {"weight": 5, "temperature": 1.0}}
+    terms = choose("generator", with_losses(given))
     loss, values = total(terms, v)
     nce = math.log1p(math.exp(-1))
     assert values["img_txt_clip"].item() == pytest.approx(nce)
@@ -273,7 +179,7 @@ def test_total_weighs_and_reports_unweighted():
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("given", "said"),
     [
         ({"img_text_clip": {"weight": 1}}, "did you mean 'img_txt_clip'"),
         ({"r1": {"weight": 1, "gama": 1}}, "did you mean 'gamma'"),
@@ -286,6 +192,7 @@ def test_total_weighs_and_reports_unweighted():
         ({"img_img_clip": {"learnable": True}}, "known: every, queue, symmetric, temperature, weight"),
     ],
 )
-def test_unknown_names_are_refused(config, said):
-    with pytest.raises(UserError, match=said):
-        choose(GENERATOR, config)
+def test_unknown_names_are_refused(given, said):
+    for network in ("generator", "discriminator"):
+        with pytest.raises(UserError, match=said):
+            choose(network, with_losses(given))

@@ -2,21 +2,23 @@
 
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.multiprocessing as mp
+from conftest import TINY
 
-from t2i import config, losses, parallel, train
+from t2i import config, launch, losses, parallel, stages
+from t2i.build import build, learning, objectives
 from t2i.encoders.vgg import Vgg
 from t2i.interfaces import Batch
 from t2i.rng import Rng, SampleRng, derive_seed
 from t2i.step import train_step
 
 SETTINGS = [
-    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8", "discriminator.channel_max=8", "generator.latent_dim=8", "generator.style_dim=8",
-    "generator.mapping_layers=1", "discriminator.mbstd_group=2", "train.batch=8", "ada.mode=fixed", "ada.p=0.4",
-    "generator.style_mixing=1", "loss.word_region.weight=1", "loss.img_txt_d.learnable=true", "loss.lpips.weight=1",
+    *TINY, "discriminator.mbstd_group=2", "train.batch=8", "ada.mode=fixed", "ada.p=0.4", "generator.style_mixing=1",
+    "loss.word_region.weight=1", "loss.img_txt_d.learnable=true", "loss.lpips.weight=1",
 ]  # fmt: skip
 # Each beside the adversarial loss: the gradients of either network agree between one process and two.
 CASES: dict[str, dict] = {
@@ -88,6 +90,11 @@ def vgg16_weights() -> dict[str, torch.Tensor]:
     return weights
 
 
+def looks(vgg: Vgg) -> SimpleNamespace:
+    """A network as losses look through it."""
+    return SimpleNamespace(features=lambda image, rng=None: vgg(image))
+
+
 def gradients() -> dict[str, dict[str, torch.Tensor]]:
     """Case → the gradients of D and of G in its last step, of both backbones."""
     stylegan3 = gradients_of(SETTINGS + STYLEGAN3, STYLEGAN3_CASES)
@@ -98,26 +105,25 @@ def gradients_of(overrides: list[str], cases) -> dict[str, dict[str, torch.Tenso
     settings = config.load(None, overrides)
     settings.loss["lpips"]["weight"] = 0  # its network is the test's own
     settings.loss["img_img_vgg"] = {"weight": 1}
-    run = train.build(settings, train.start(settings))
+    settings, place = launch.start(settings)
+    run = build(settings, place.device, rank=place.rank, world=place.world)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    small, large = run.vgg, Vgg(vgg16_weights()).to(run.device)
+    small, large = run.encoders, run.encoders | {"vgg": looks(Vgg(vgg16_weights()).to(run.device))}
     for parameter in [*run.G.parameters(), *run.D.parameters()]:
         # exact zeros (noise strengths) would hide gradients, and the default layout is not worth testing here
         parameter.data += 0.01 * torch.ones_like(parameter)
-    run.d_optimizer, run.g_optimizer = Recorder(run.D.parameters(), 0), Recorder(run.G.parameters(), 0)
+    run.d_optimizer, run.g_optimizer = Recorder(learning(run.D, run.learnt), 0), Recorder(learning(run.G), 0)
     found = {}
     for name in cases:
-        given = {"adversarial": {"weight": 0.01}} | {k: {"weight": 1.0} | v for k, v in CASES[name].items()}
-        settings.loss = given
-        run.d_losses = losses.choose(losses.DISCRIMINATOR, given)
-        run.g_losses = losses.choose(losses.GENERATOR, given)
-        run.step, run.queues, run.path_mean = 0, {}, torch.zeros((), device=run.device)
-        run.vgg = large if name == "lpips" else small
+        settings.loss = {"adversarial": {"weight": 0.01}} | {k: {"weight": 1.0} | v for k, v in CASES[name].items()}
+        run.plan, run.objectives = stages.plan(settings), objectives(settings)
+        run.step, run.memory = 0, {}
+        run.encoders = large if name == "lpips" else small
         for step in range(3 if name == "queues" else 1):
             train_step([batch(run.rank, run.world, step, run.device)], run)
-        found[name] = {"D": run.d_optimizer.seen, "G": run.g_optimizer.seen, "path_mean": run.path_mean[None]}
+        found[name] = {"D": run.d_optimizer.seen, "G": run.g_optimizer.seen}
         found[name] |= {key: x.clone() for key, x in run.G.named_buffers() if key.endswith(("magnitude_ema", "w_avg"))}
-        for key, rows in run.queues.items():
+        for key, rows in run.memory.items():
             found[name] |= {f"{key} {part}": x for part, x in rows.items()}
     return {name: {key: x.cpu() for key, x in values.items()} for name, values in found.items()}
 
@@ -180,7 +186,7 @@ def test_one_process_and_two_have_the_same_gradients(device, tmp_path, monkeypat
             errors[f"{name}: {key}"] = float(error / size) if size else float(error)
     wrong = {key: error for key, error in errors.items() if error > 1e-5}
     assert not wrong
-    assert float(alone["path_length"]["path_mean"]) > 0
+    assert float(alone["path_length"]["path_length mean"]) > 0
 
 
 def test_rows_of_all_processes_are_the_rows_of_one():
@@ -217,4 +223,4 @@ def test_alone_everything_is_the_identity():
 
 
 def test_every_loss_is_compared_between_processes():
-    assert losses.DISCRIMINATOR.keys() | losses.GENERATOR.keys() == {"adversarial"}.union(*CASES.values())
+    assert losses.TABLE.keys() == {"adversarial"}.union(*CASES.values())

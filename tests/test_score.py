@@ -27,9 +27,9 @@ from t2i.rng import SampleRng
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 TINY = [
-    "model.resolution=16", "generator.channel_base=128", "generator.channel_max=8", "generator.latent_dim=8",
-    "generator.style_dim=8", "generator.mapping_layers=1", "discriminator.channel_base=128",
-    "discriminator.channel_max=8",
+    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8",
+    "discriminator.channel_max=8", "generator.latent_dim=8", "generator.style_dim=8",
+    "generator.mapping_layers=1",
 ]  # fmt: skip
 
 

@@ -6,30 +6,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_losses import bare_run, views
-from test_parallel import vgg16_weights
+from conftest import build_here
+from test_losses import bare_run, views, with_losses
+from test_parallel import looks, vgg16_weights
 
-from t2i import checkpoint, config, train
-from t2i.encoders.clip import Clip
-from t2i.encoders.vgg import Vgg, load_vgg, lpips_distance
+from t2i import checkpoint, config, encoders
+from t2i.encoders.vgg import Vgg, lpips_distance
 from t2i.errors import UserError
 from t2i.interfaces import Batch
-from t2i.losses import DISCRIMINATOR, GENERATOR, choose, guidance, leaves, total
+from t2i.losses import TABLE, choose, differentiated_inputs, guidance, total
 from t2i.step import train_step
 from t2i.views import Views
 
-TINY = [
-    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8", "discriminator.channel_max=8", "generator.latent_dim=8", "generator.style_dim=8",
-    "generator.mapping_layers=1", "discriminator.mbstd_group=2", "train.batch=4", "loss.path_length.weight=0", "loss.r1.weight=0",
-]  # fmt: skip
-
 
 def build(*changes):
-    settings = config.load(None, [*TINY, *changes])
-    threads = torch.get_num_threads()
-    run = train.build(settings, train.start(settings))
-    torch.set_num_threads(threads)
-    return run
+    return build_here("discriminator.mbstd_group=2", "train.batch=4", "loss.r1.weight=0", *changes)
 
 
 def tiny_batch(seed=0):
@@ -48,8 +39,8 @@ def calls(monkeypatch, run):
 
     watch(type(run.G), "forward", "G")
     watch(type(run.D), "forward", "D")
-    watch(Clip, "features", "clip")
-    watch(Vgg, "forward", "vgg")
+    for name, network in run.encoders.items():
+        watch(network, "features", name)
     watch(type(run.text_encoder), "forward", "text")
     return seen
 
@@ -73,47 +64,47 @@ def calls(monkeypatch, run):
     ],
 )
 def test_a_step_computes_what_its_losses_need_and_each_once(monkeypatch, changes, expected):
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     run = build(*changes)
-    assert (run.clip is not None, run.vgg is not None) == ("clip" in expected, "vgg" in expected)
+    assert run.encoders.keys() == expected.keys() & {"clip", "vgg"}
     assert hasattr(run.D, "regions") == any("word_region" in c for c in changes)
-    assert not hasattr(run.D, "temperatures")
+    assert not run.learnt
     with monkeypatch.context() as patched:
         seen = calls(patched, run)
         train_step([tiny_batch()], run)
     assert seen == expected
 
 
-def test_no_loss_reaches_a_network_that_it_must_not_train(monkeypatch):
+def test_no_loss_reaches_a_network_that_it_must_not_train():
     """Every term on its own: D's losses leave G alone; those of G leave D, and a learnt temperature, alone."""
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     run = build("loss.word_region.weight=1", "loss.img_txt_d.learnable=true", "loss.img_img_vgg.weight=1")
-    large, small = Vgg(vgg16_weights()), run.vgg
-    given = {name: {"weight": 1.0} for name in DISCRIMINATOR | GENERATOR}
+    small, large = run.encoders, run.encoders | {"vgg": looks(Vgg(vgg16_weights()))}
+    given = {name: {"weight": 1.0} for name in TABLE} | {"img_txt_d": {"learnable": True}}
     batch, text = tiny_batch(), run.text_encoder(tiny_batch().captions)
-    d_terms = choose(DISCRIMINATOR, given)
-    fake = run.G(torch.randn(4, 8, generator=torch.manual_seed(0)), text)
-    for term in d_terms:
-        v = Views(run, batch, text, fake.detach(), run.rng(0, 0), leaves=leaves([term]))
+    latent = run.G.eval().latent(4, run.rng(0, 0))
+    fake = run.G(latent, text)
+    fake.image = fake.image.detach()
+    for term in choose("discriminator", with_losses(given)):
+        v = Views(run, batch, text, latent, fake, run.rng(0, 0), differentiated_inputs([term]))
         total([term], v)[0].backward()
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in run.D.parameters()), term.name
         assert all(p.grad is None for p in run.G.parameters()), term.name
+        assert all((p.grad is not None) == (term.name == "img_txt_d") for p in run.learnt.parameters()), term.name
         run.D.zero_grad()
+        run.learnt.zero_grad()
     run.D.requires_grad_(False)
+    run.learnt.requires_grad_(False)
     known = run.D(batch.image, text).embedding
-    for term in choose(GENERATOR, given):
-        z = torch.randn(4, 8, generator=torch.manual_seed(0))
-        v = Views(run, batch, text, run.G(z, text), run.rng(1, 0), (z, None), real_embedding=known)
-        run.vgg = large if term.name == "lpips" else small
+    for term in choose("generator", with_losses(given)):
+        v = Views(run, batch, text, latent, run.G(latent, text), run.rng(1, 0), real_embedding=known)
+        run.encoders = large if term.name == "lpips" else small
         total([term], v)[0].backward()
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in run.G.parameters()), term.name
-        assert all(p.grad is None for p in run.D.parameters()), term.name
+        assert all(p.grad is None for p in [*run.D.parameters(), *run.learnt.parameters()]), term.name
         run.G.zero_grad()
-    assert all(p.grad is None for net in (run.clip, run.text_encoder, small) for p in net.parameters())
+    assert all(p.grad is None for net in (*small.values(), run.text_encoder) for p in net.parameters())
 
 
-def test_queues_and_temperatures_survive_a_checkpoint(monkeypatch, tmp_path):
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+def test_queues_and_temperatures_survive_a_checkpoint(tmp_path):
     changes = ["loss.img_txt_d.learnable=true", "loss.img_txt_d.queue=6", "loss.img_txt_clip.queue=6"]
     whole = build(*changes)
     for step in range(3):
@@ -123,20 +114,20 @@ def test_queues_and_temperatures_survive_a_checkpoint(monkeypatch, tmp_path):
     parts = build(*changes)
     checkpoint.load(parts, folder)
     train_step([tiny_batch(2)], parts)
-    assert whole.queues.keys() == {"D/img_txt_d", "G/img_txt_d", "img_txt_clip"}
-    for name, rows in whole.queues.items():
-        assert all(torch.equal(x, parts.queues[name][key]) for key, x in rows.items())
-    a, b = whole.D.state_dict(), parts.D.state_dict()
-    assert all(torch.equal(a[key], b[key]) for key in a)
-    assert a["temperatures.img_txt_d"].exp().item() != pytest.approx(0.1, abs=1e-6)  # it has moved
+    assert whole.memory.keys() == {"D/img_txt_d", "G/img_txt_d", "img_txt_clip"}
+    for name, rows in whole.memory.items():
+        assert all(torch.equal(x, parts.memory[name][key]) for key, x in rows.items())
+    for a, b in ((whole.D.state_dict(), parts.D.state_dict()), (whole.learnt, parts.learnt)):
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    assert whole.learnt["img_txt_d"].exp().item() != pytest.approx(0.1, abs=1e-6)  # it has moved
 
 
-def test_lafites_published_logit_is_summed_over_the_batch(monkeypatch):
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+def test_lafites_published_logit_is_summed_over_the_batch():
     run = build()
     text = run.text_encoder(tiny_batch().captions)
     right = run.D(tiny_batch().image, text)
-    run.D.d_text = "lafite_published"
+    run.D.text = "lafite_published"
     published = run.D(tiny_batch().image, text)
     product = (right.embedding * text.sentence).sum(1)
     assert torch.allclose(published.logit, right.logit - product + product.sum(), atol=1e-5)
@@ -148,7 +139,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 @pytest.mark.parametrize("prefix", ["", "coco256_"])
 def test_the_seeds_configurations_add_to_each_other(prefix):
     base, one, two = (config.load(CONFIGS / f"{prefix}{name}.yaml") for name in ("base", "modified1", "modified2"))
-    names = lambda c: {t.name for t in choose(GENERATOR, c.loss)}
+    names = lambda c: {t.name for t in choose("generator", c)}
     assert {"adversarial", "img_txt_d", "img_txt_clip"} <= names(base)
     assert names(one) - names(base) == {"img_img_d", "img_img_vgg", "img_img_clip"}
     assert names(two) - names(one) == {"fake_fake"}
@@ -168,13 +159,14 @@ def test_lpips_is_that_of_its_package():
     one, two = torch.rand(2, 2, 3, 32, 32, generator=torch.manual_seed(1)) * 2 - 1
     ours = lpips_distance(vgg(one), vgg(two))
     assert torch.allclose(ours, package(one, two).flatten(), rtol=1e-4)
-    v = views(fake_vgg=vgg(one), real_vgg=vgg(two))
+    v = views(seen={("vgg", "fake"): vgg(one), ("vgg", "real"): vgg(two)})
     assert guidance.lpips(v).item() == pytest.approx(ours.mean().item())
     assert lpips_distance(vgg(one), vgg(one)).abs().max() == 0
 
 
 def test_lpips_of_another_network_is_refused():
-    v = views(bare_run(vgg=load_vgg("scenes-vgg")))
+    vgg = encoders.load("vgg", config.load().encoders, torch.device("cpu"), torch.contiguous_format)
+    v = views(bare_run(encoders={"vgg": vgg}))
     v.real, v.fake = torch.zeros(2, 2, 3, 16, 16)
     with pytest.raises(UserError, match=r"loss\.lpips: needs a VGG16 .*not relu1_2, relu2_2, relu3_2, relu4_2"):
         guidance.lpips(v)

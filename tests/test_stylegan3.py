@@ -1,32 +1,27 @@
-"""nets/stylegan3.py and what it is made of: filters, equivariance, running means, text, precision, training."""
+"""StyleGAN3 and what it is made of: filters, equivariance, running means, text, precision, training."""
 
 import math
-from types import SimpleNamespace
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from test_losses import bare_run
 from test_train import arguments, run_here  # noqa: F401
 from torch.autograd import gradcheck, gradgradcheck
 
-from t2i import checkpoint, config, views
+from t2i import checkpoint, config, parallel, schedule, views
 from t2i import model as models
 from t2i.errors import UserError
-from t2i.interfaces import Text
+from t2i.interfaces import Batch, Generated, Judgement, Latent, Stage, Text
 from t2i.metrics import equivariance
+from t2i.nets.contract import Dimensions
+from t2i.nets.discriminators import stylegan2 as discriminators
 from t2i.nets.generators import stylegan2, stylegan3
 from t2i.nets.layers import filtered, ops
 from t2i.nets.layers.filtered import design_lowpass_filter, filtered_lrelu
 
 TEXT, WORD = 12, 7
-
-
-def model(**options):
-    small = {
-        "name": "stylegan3", "resolution": 32, "channel_base": 256, "channel_max": 12, "latent_dim": 10, "style_dim": 8,
-        "stylegan3_layers": 6,
-    }  # fmt: skip
-    return config.Model(**(small | options))
 
 
 def text(batch, seed=0):
@@ -37,12 +32,25 @@ def text(batch, seed=0):
 
 
 def z(batch, seed=1):
-    return torch.randn(batch, 10, generator=torch.Generator().manual_seed(seed))
+    return Latent(torch.randn(batch, 10, generator=torch.Generator().manual_seed(seed)))
 
 
-def generator(nets=stylegan3, **options):
+def generator(nets=stylegan3, words=WORD, width=1.0, **options):
+    """Of pictures of 32×32."""
     torch.manual_seed(0)
-    return nets.Generator(model(**options), TEXT, WORD)
+    small = {"channel_base": 256, "channel_max": 12, "latent_dim": 10, "style_dim": 8}
+    small |= {"layers": 6} if nets is stylegan3 else {}
+    return nets.Generator(nets.Options(**(small | options)), Dimensions(32, TEXT, words, width))
+
+
+def discriminator(**options):
+    torch.manual_seed(0)
+    chosen = discriminators.Options(channel_base=256, channel_max=12, **options)
+    return discriminators.Discriminator(chosen, Dimensions(32, TEXT))
+
+
+def draw(g, latent, captions, **more):
+    return g(latent, captions, **more).image
 
 
 # ---- filters and the nonlinearity
@@ -148,16 +156,16 @@ def test_half_precision_comes_out_as_it_went_in():
 # ---- the generator
 
 
-@pytest.mark.parametrize("g_text", ["mapping", "lafite"])
+@pytest.mark.parametrize("how", ["mapping", "lafite"])
 @pytest.mark.parametrize("kind", ["t", "r"])
-def test_generator_builds_and_listens_to_text(kind, g_text):
-    g = generator(stylegan3=kind, g_text=g_text)
-    image = g(z(3), text(3))
+def test_generator_builds_and_listens_to_text(kind, how):
+    g = generator(equivariance=kind, text=how)
+    image = draw(g, z(3), text(3))
     assert image.shape == (3, 3, 32, 32)
     assert image.dtype == torch.float32
     assert g.num_ws == 6 + 2
-    assert ((image - g(z(3), text(3, seed=5))).abs().amax((1, 2, 3)) > 1e-4).all()
-    assert torch.equal(image, g(z(3), text(3), noise="random"))  # there is none
+    assert ((image - draw(g, z(3), text(3, seed=5))).abs().amax((1, 2, 3)) > 1e-4).all()
+    assert torch.equal(image, draw(g, z(3), text(3), noise="random"))  # there is none
     image.square().mean().backward()
     assert [n for n, p in g.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
     kernel = g.synthesis.L0_36_12.weight.shape if kind == "t" else g.synthesis.L0_36_24.weight.shape
@@ -166,18 +174,18 @@ def test_generator_builds_and_listens_to_text(kind, g_text):
 
 def test_truncation_mixing_and_independence_of_the_batch():
     g = generator()
-    g.mapping.w_avg.normal_()
-    ws = g.mapping(z(3), text(3))
-    half = g.mapping.w_avg.lerp(ws, 0.5)
+    g.w_avg.normal_()
+    ws = g.styles(z(3), text(3))
+    half = g.w_avg.lerp(ws, 0.5)
     close = lambda a, b: torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
-    close(g(z(3), text(3), truncation=0.5), g.synthesis(half, text(3)))
-    w2 = g.mapping(z(3, seed=2), text(3))
-    mixed = g(z(3), text(3), mix=(z(3, seed=2), 4))
-    close(mixed, g.synthesis(torch.cat([ws[:, :4], w2[:, 4:]], 1), text(3)))
-    close(g(z(3)[1:2], text(3)[1:2]), g(z(3), text(3))[1:2])
+    close(draw(g, z(3), text(3), truncation=0.5), g.synthesis(half, text(3)))
+    w2 = g.styles(z(3, seed=2), text(3))
+    mixture = Latent(z(3).z, {"z2": z(3, seed=2).z, "cutoff": torch.full((3,), 4)})
+    close(draw(g, mixture, text(3)), g.synthesis(torch.cat([ws[:, :4], w2[:, 4:]], 1), text(3)))
+    close(draw(g, z(3)[1:2], text(3)[1:2]), draw(g, z(3), text(3))[1:2])
 
 
-def test_running_means_move_only_when_tracked_and_over_all_processes():
+def test_running_means_move_only_when_tracked_and_over_all_processes(monkeypatch):
     g = generator()
     before = {k: v.clone() for k, v in g.state_dict().items()}
     g(z(4), text(4))
@@ -188,13 +196,14 @@ def test_running_means_move_only_when_tracked_and_over_all_processes():
         seen.append(rows)
         return torch.cat([rows, 4 * rows])
 
-    g(z(4), text(4), track=everyone)
+    monkeypatch.setattr(parallel, "gather", everyone)
+    g(z(4), text(4), track=True)
     assert [len(rows) for rows in seen] == [4] * (1 + 7)  # w, and one a layer
     beta = 0.5 ** (8 / 20_000)
     first = g.synthesis.L0_36_12.magnitude_ema
     assert float(first) == pytest.approx(beta + (1 - beta) * 2.5 * float(seen[1].mean()), abs=1e-6)
-    torch.testing.assert_close(g.mapping.w_avg, 0.002 * 2.5 * seen[0].mean(0))
-    x = g.synthesis.input(g.mapping(z(4), text(4))[:, 0])
+    torch.testing.assert_close(g.w_avg, 0.002 * 2.5 * seen[0].mean(0))
+    x = g.synthesis.input(g.styles(z(4), text(4))[:, 0])
     torch.testing.assert_close(seen[1], x.square().mean((1, 2, 3)).detach())
 
 
@@ -209,9 +218,13 @@ def test_a_layer_divides_by_its_inputs_running_magnitude():
 
 def test_the_users_transform_moves_the_picture():
     g = generator()
-    image = g(z(1), text(1))
-    g.synthesis.input.transform[0, 2] = -4 / 32  # read the input four pixels to the left: the picture moves right
-    moved = g(z(1), text(1))
+    image = draw(g, z(1), text(1))
+    matrix = torch.eye(3)
+    matrix[0, 2] = -4 / 32  # read the input four pixels to the left: the picture moves right
+    with g.moved(matrix):
+        moved = draw(g, z(1), text(1))
+    g.synthesis.input.transform[0, 2] = -4 / 32
+    torch.testing.assert_close(draw(g, z(1), text(1)), moved)
     torch.testing.assert_close(moved[..., 4:], image[..., :-4], rtol=0, atol=1e-3)
 
 
@@ -220,18 +233,18 @@ def test_second_order_gradients_layouts_and_precision(kind):
     """The path-length penalty, which differentiates twice."""
 
     def penalty(g, autocast=False):
-        ws = g.mapping(z(2), text(2))
+        ws = g.styles(z(2), text(2))
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            image = g.synthesis(ws, text(2))
+            image = g.from_styles(ws, text(2)).image
         assert image.dtype == torch.float32
         (slope,) = torch.autograd.grad((image * torch.linspace(-1, 1, 32)).sum(), ws, create_graph=True)
         loss = slope.square().sum()
         return torch.cat([p.flatten() for p in torch.autograd.grad(loss, [w for w in g.parameters() if w.ndim > 1])])
 
-    g = generator(stylegan3=kind, g_text="mapping")
+    g = generator(equivariance=kind, text="mapping")
     exact = penalty(g)
     assert exact.abs().sum() > 0
-    last = penalty(generator(stylegan3=kind, g_text="mapping").to(memory_format=torch.channels_last))
+    last = penalty(generator(equivariance=kind, text="mapping").to(memory_format=torch.channels_last))
     # Weights of 3×3 lie otherwise in memory, but their gradients have the same shape.
     torch.testing.assert_close(last, exact, rtol=1e-3, atol=2e-4 * float(exact.abs().max()))
     assert F.cosine_similarity(penalty(g, autocast=True), exact, dim=0) > 0.98
@@ -279,7 +292,7 @@ def test_rotate_turns_a_picture(angle):
 @pytest.mark.parametrize("kind", ["t", "r"])
 def test_stylegan3_is_equivariant(kind):
     """T to shifts, R to rotations too: beyond 60 dB with random weights."""
-    found = equivariance.compute(generator(stylegan3=kind), z(4), text(4), batch=2)
+    found = equivariance.compute(generator(equivariance=kind), z(4), text(4), batch=2)
     assert found["EQ-T"] > 60
     assert found["EQ-T frac"] > 60
     assert (found["EQ-R"] > 60) == (kind == "r"), found
@@ -288,15 +301,17 @@ def test_stylegan3_is_equivariant(kind):
 def test_stylegan2_is_not():
     found = equivariance.compute(generator(stylegan2), z(4), text(4), batch=2)
     assert max(found.values()) < 35, found
-    assert equivariance.compute(generator(stylegan2), z(4), text(4), batch=2, kinds=["EQ-R"]) == {"EQ-R": found["EQ-R"]}
+    alone = equivariance.compute(generator(stylegan2), z(4), text(4), batch=2, kinds=["EQ-R"])
+    assert alone == {"EQ-R": found["EQ-R"]}
 
 
 @pytest.mark.parametrize("nets", [stylegan2, stylegan3])
 def test_the_input_is_put_back(nets):
     g = generator(nets)
+    assert g.movable
     before = {k: v.clone() for k, v in g.state_dict().items()}
     matrix = torch.tensor([[0.0, -1, 0.1], [1, 0, 0]])
-    with pytest.raises(ZeroDivisionError), equivariance.transformed_input(g, matrix):  # noqa: PT012
+    with pytest.raises(ZeroDivisionError), g.moved(matrix):  # noqa: PT012
         assert any(not torch.equal(v, before[k]) for k, v in g.state_dict().items())
         raise ZeroDivisionError
     assert all(torch.equal(v, before[k]) for k, v in g.state_dict().items())
@@ -310,7 +325,7 @@ def test_recomputing_changes_no_gradient_and_keeps_less():
     Kept is what the graph holds beside the layers' inputs."""
     found, kept = [], []
     for recompute in (False, True):
-        g = generator(stylegan3, stylegan3_recompute=recompute)
+        g = generator(stylegan3, recompute=recompute)
         sizes = {}
 
         def record(x, sizes=sizes):
@@ -318,11 +333,11 @@ def test_recomputing_changes_no_gradient_and_keeps_less():
             return x
 
         with torch.autograd.graph.saved_tensors_hooks(record, lambda x: x):
-            image = g(z(2), text(2), track=lambda x: x)
+            image = draw(g, z(2), text(2), track=True)
         kept.append(sum(sizes.values()))
         first = torch.autograd.grad(image.square().sum(), list(g.parameters()))
-        ws = g.mapping(z(2), text(2))
-        (slope,) = torch.autograd.grad(g.synthesis(ws, text(2)).square().sum(), ws, create_graph=True)
+        ws = g.styles(z(2), text(2))
+        (slope,) = torch.autograd.grad(g.from_styles(ws, text(2)).image.square().sum(), ws, create_graph=True)
         second = torch.autograd.grad(slope.square().sum(), list(g.parameters()), allow_unused=True)
         means = [b for n, b in g.named_buffers() if n.endswith("magnitude_ema")]
         assert all(m != 1 for m in means)
@@ -338,9 +353,9 @@ def test_recomputing_changes_no_gradient_and_keeps_less():
 @pytest.mark.parametrize("kind", ["cross", "modulation"])
 @pytest.mark.parametrize("nets", [stylegan2, stylegan3])
 def test_attention_begins_without_effect_and_then_reads_words(nets, kind):
-    chosen = config.Attention(g_self=[16], words=[16], kind=kind)
-    without, g = generator(nets), generator(nets, attention=chosen)
-    assert torch.equal(without(z(2), text(2), noise="const"), g(z(2), text(2), noise="const"))
+    without = generator(nets)
+    g = generator(nets, self_attention=[16], word_attention=[16], word_attention_kind=kind)
+    assert torch.equal(draw(without, z(2), text(2)), draw(g, z(2), text(2)))
     added = [n for n, _ in g.named_parameters() if "attend" in n]
     assert {n for n, _ in g.named_parameters()} - set(added) == {n for n, _ in without.named_parameters()}
     with torch.no_grad():
@@ -348,14 +363,14 @@ def test_attention_begins_without_effect_and_then_reads_words(nets, kind):
             if "attend" in name:
                 p.add_(torch.randn_like(p) * 0.5)
     t, other = text(2), text(2, seed=3)
-    image = g(z(2), t, noise="const")
-    changed = g(z(2), Text(t.sentence, other.words, t.mask), noise="const")
+    image = draw(g, z(2), t)
+    changed = draw(g, z(2), Text(t.sentence, other.words, t.mask))
     assert (image - changed).abs().amax((1, 2, 3)).min() > 1e-4
     hidden = t.words.masked_fill(~t.mask[..., None], 50.0)
-    torch.testing.assert_close(g(z(2), Text(t.sentence, hidden, t.mask), noise="const"), image)
+    torch.testing.assert_close(draw(g, z(2), Text(t.sentence, hidden, t.mask)), image)
     # the path length through it, and its gradient for attention's own weights
-    ws = g.mapping(z(2), t)
-    (slope,) = torch.autograd.grad(g.synthesis(ws, t, noise="const").square().sum(), ws, create_graph=True)
+    ws = g.styles(z(2), t)
+    (slope,) = torch.autograd.grad(g.from_styles(ws, t).image.square().sum(), ws, create_graph=True)
     slope.square().sum().backward()
     silent = [n for n, p in g.named_parameters() if n in added and (p.grad is None or not p.grad.abs().sum() > 0)]
     # adding the same to all keys, or to all of a query's logits, changes no attention
@@ -363,10 +378,7 @@ def test_attention_begins_without_effect_and_then_reads_words(nets, kind):
 
 
 def test_self_attention_in_the_discriminator_under_r1():
-    torch.manual_seed(0)
-    plain_d = stylegan3.Discriminator(model(), TEXT)
-    torch.manual_seed(0)
-    d = stylegan3.Discriminator(model(attention=config.Attention(d_self=[8])), TEXT)
+    plain_d, d = discriminator(), discriminator(self_attention=[8])
     image = torch.randn(4, 3, 32, 32, requires_grad=True)
     assert torch.equal(d(image, text(4)).logit, plain_d(image, text(4)).logit)
     d.b16.attend.gate.data.fill_(0.7)
@@ -378,36 +390,40 @@ def test_self_attention_in_the_discriminator_under_r1():
 
 
 def test_mistakes_name_the_field():
-    for options, said in (
-        ({"words": [10]}, r"words=\[10\].*16"),
-        ({"g_self": [4]}, "g_self"),
-        ({"d_self": [32]}, "d_self.*16"),
+    for make, options, said in (
+        (generator, {"word_attention": [10]}, r"generator\.word_attention=\[10\].*16"),
+        (generator, {"self_attention": [4]}, r"generator\.self_attention"),
+        (discriminator, {"self_attention": [32]}, r"discriminator\.self_attention.*16"),
     ):
-        build = (lambda m, t, w: stylegan3.Discriminator(m, t)) if "d_self" in options else stylegan3.Generator
         with pytest.raises(UserError, match=said):
-            build(model(attention=config.Attention(**options)), TEXT, WORD)
+            make(**options)
     with pytest.raises(UserError, match="no words"):
-        stylegan2.Generator(model(attention=config.Attention(words=[16])), TEXT)
-    with pytest.raises(UserError, match=r"generator.equivariance=x.*generator.word_attention_kind=y"):
-        config.load(None, ["generator.equivariance=x", "generator.word_attention_kind=y"])
+        generator(stylegan2, words=0, word_attention=[16])
+    with pytest.raises(UserError, match=r"generator\.equivariance=x.*generator\.word_attention_kind=y"):
+        config.load(None, ["generator.name=stylegan3", "generator.equivariance=x", "generator.word_attention_kind=y"])
 
 
 # ---- training
 
+CONFIGS = Path(__file__).parents[1] / "configs"
 BACKBONES = {
     "stylegan3-r, cross": [
-        "generator.name=stylegan3", "generator.equivariance=r", "generator.layers=4", "generator.word_attention_kind=cross",
-        "train.d_blur_kimg=0.006",
+        str(CONFIGS / "scenes_stylegan3.yaml"), "generator.equivariance=r", "generator.layers=4",
+        "generator.word_attention_kind=cross", "train.d_blur=[[0,10],[0.006,0]]",
     ],
-    "stylegan2, modulation": ["generator.word_attention_kind=modulation", "generator.noise=true"],
+    "stylegan2, modulation": [
+        str(CONFIGS / "scenes.yaml"), "generator.word_attention_kind=modulation", "generator.noise=true",
+    ],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_trains_resumes_bit_for_bit_and_draws(backbone, arguments, monkeypatch):  # noqa: F811
     """With attention everywhere, R1 and path length on: two steps, stopped in between or not."""
+    path, *chosen = BACKBONES[backbone]
+    arguments[0] = path
     settings = [
-        *BACKBONES[backbone], "generator.word_attention=[16]", "generator.self_attention=[16]",
+        *chosen, "generator.word_attention=[16]", "generator.self_attention=[16]",
         "discriminator.self_attention=[8]", "loss.path_length.every=1", "loss.r1.every=1",
     ]  # fmt: skip
     whole = run_here(arguments, monkeypatch, *settings, "name=whole", "train.kimg=0.008")
@@ -431,15 +447,11 @@ def test_trains_resumes_bit_for_bit_and_draws(backbone, arguments, monkeypatch):
 
 
 def test_the_discriminators_blur_fades():
-    def run(images, **options):
-        settings = config.Config(train=config.Train(d_blur_kimg=2.0, **options), model=model(stylegan3="r"))
-        return SimpleNamespace(config=settings, images=images)
-
-    assert [views.blur_sigma(run(n)) for n in (0, 500, 2000, 9000)] == [10, 7.5, 0, 0]
-    assert views.blur_sigma(run(0, d_blur=4.0)) == 4
-    t = run(0)
-    t.config.model.stylegan3 = "t"
-    assert views.blur_sigma(t) == 0
+    fades = config.load(None, ["train.d_blur=[[0, 10], [2, 0]]"]).train.d_blur
+    assert [schedule.at(fades, kimg) for kimg in (0, 0.5, 2, 9)] == [10, 7.5, 0, 0]
+    assert schedule.at(config.load(None, ["train.d_blur=4"]).train.d_blur, 0) == 4
+    assert schedule.at(config.load().train.d_blur, 0) == 0
+    assert "train.d_blur=[[0, 10]" in stylegan3.Options.__doc__  # what R is trained with
     point = torch.zeros(1, 3, 31, 31)
     point[..., 15, 15] = 1
     assert views.blur(point, 0.3) is point
@@ -448,3 +460,18 @@ def test_the_discriminators_blur_fades():
     assert float(blurred[0, 0, 15, 17] / blurred[0, 0, 15, 15]) == pytest.approx(0.5)  # 2^-(2/2)²
     assert blurred[0, 0, 15, 15 + 7] == 0
     assert blurred[0, 0, 15, 15 + 6] > 0
+
+    seen = []
+
+    def d(image, text, stage):
+        seen.append(image)
+        return Judgement(image.sum((1, 2, 3)), image.flatten(1))
+
+    for kimg, expected in ((0.0, blurred), (2.0, point)):  # σ = 2, then none
+        run = bare_run(D=d, kimg=kimg, stage=Stage(31))
+        run.config.train.d_blur = [[0, 2], [2, 0]]
+        batch = Batch(point, ["a red bus"], torch.zeros(1))
+        v = views.Views(run, batch, text(1), Latent(point), Generated(point), run)
+        assert v.real_judgement.logit == v.fake_judgement.logit
+        assert all(torch.equal(image, expected) for image in seen)
+        seen.clear()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from t2i.encoders import pretrained
 from t2i.encoders.frozen import Frozen
-from t2i.encoders.pretrained import Pretrained
+from t2i.encoders.pretrained.network import Pretrained
 from t2i.interfaces import Text
 
 

@@ -19,7 +19,7 @@ from t2i.data.samples import Sample, Samples
 from t2i.data.shards import read_manifest
 from t2i.data.tars import BadSample
 from t2i.encoders.clip import load_clip, resample
-from t2i.encoders.pretrained import CONFIG
+from t2i.encoders.pretrained.network import CONFIG
 from t2i.encoders.vocabulary import FILE as VOCABULARY
 from t2i.encoders.vocabulary import CompactTokenizer, collect
 from t2i.errors import UserError

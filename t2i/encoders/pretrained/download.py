@@ -8,7 +8,7 @@ from pathlib import Path
 import huggingface_hub
 import torch
 
-from t2i.encoders.pretrained import one_line
+from t2i.encoders.pretrained.network import one_line
 from t2i.errors import UserError
 
 TIMEOUT = 5  # seconds until a server that does not answer counts as unreachable

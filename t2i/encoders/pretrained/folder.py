@@ -12,7 +12,7 @@ from typing import Any
 import safetensors.torch
 from safetensors import SafetensorError
 
-from t2i.encoders.pretrained import CONFIG, FORMS, SHIPPED, Pretrained, Tokens, one_line
+from t2i.encoders.pretrained.network import CONFIG, FORMS, SHIPPED, Pretrained, Tokens, one_line
 from t2i.encoders.pretrained.towers import Towers
 from t2i.encoders.pretrained.vocabulary import FILE as VOCABULARY
 from t2i.encoders.pretrained.vocabulary import CompactTokenizer

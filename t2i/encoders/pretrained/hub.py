@@ -12,8 +12,8 @@ import huggingface_hub
 import transformers
 from transformers import dynamic_module_utils
 
-from t2i.encoders.pretrained import one_line
 from t2i.encoders.pretrained.download import TIMEOUT
+from t2i.encoders.pretrained.network import one_line
 from t2i.errors import UserError
 
 

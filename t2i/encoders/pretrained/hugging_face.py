@@ -9,8 +9,8 @@ import transformers
 from torch import Tensor
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
-from t2i.encoders.pretrained import Pretrained, Tokens, one_line
 from t2i.encoders.pretrained.hub import from_hub, reading
+from t2i.encoders.pretrained.network import Pretrained, Tokens, one_line
 from t2i.errors import UserError
 
 MAX_WORDS = 77  # models that could read more are held to CLIP's length: words have one shape [B, L, C']

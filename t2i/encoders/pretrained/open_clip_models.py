@@ -12,9 +12,9 @@ import torch
 from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor
 
-from t2i.encoders.pretrained import Pretrained, Tokens, one_line
 from t2i.encoders.pretrained.download import fetch
 from t2i.encoders.pretrained.hub import from_hub, reading
+from t2i.encoders.pretrained.network import Pretrained, Tokens, one_line
 from t2i.encoders.pretrained.vocabulary import CompactTokenizer
 from t2i.errors import UserError
 
