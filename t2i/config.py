@@ -80,6 +80,9 @@ class Ada:
     every: int = 4  # steps between two adjustments
     ops: str = "bgc"  # letters: b(lit) g(eometry) c(olour) f(ilter) n(oise) o (cutout)
 
+    def __post_init__(self) -> None:
+        self.mode = "off" if self.mode == "False" else self.mode  # which is how YAML reads it
+
 
 @dataclass
 class Train:

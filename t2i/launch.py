@@ -11,7 +11,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
-from t2i import parallel
+from t2i import parallel, stages
 from t2i.config import Config
 from t2i.errors import UserError
 
@@ -39,18 +39,21 @@ def start(settings: Config) -> tuple[Config, Launch]:
     settings = heard(settings, os.environ)
     # All processes meet here or none does: before this line each one that finds a mistake is alone with it.
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
-    world, train = parallel.world(), settings.train
-    if train.batch % (train.accumulate * world):
-        raise UserError(
-            f"train.batch={train.batch}: must be a multiple of processes x train.accumulate = "
-            f"{world} x {train.accumulate}"
-        )
+    world = parallel.world()
+    for part in stages.plan(settings):
+        train = part.config.train
+        if train.batch % (train.accumulate * world):
+            where = f" from {part.start / 1000:g} kimg on" if part.start else ""
+            raise UserError(
+                f"train.batch={train.batch}{where}: must be a multiple of processes x train.accumulate = "
+                f"{world} x {train.accumulate}"
+            )
     if state.device.type == "cpu":
         torch.set_num_threads(threads(world))
     else:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
-    return settings, Launch(state.device, precision(train.precision, state.device), parallel.rank(), world)
+    return settings, Launch(state.device, precision(settings.train.precision, state.device), parallel.rank(), world)
 
 
 def end() -> None:

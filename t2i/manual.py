@@ -1,9 +1,11 @@
 """All settings of a training with their comments, read from the source without running or importing it."""
 
 import ast
+import json
 from pathlib import Path
 
 HERE = Path(__file__).parent
+EMPTY: dict[str, object] = {"list": [], "dict": {}}
 
 
 def settings() -> str:
@@ -41,11 +43,13 @@ def _fields(name: str, prefix: str, classes: dict[str, ast.ClassDef], source: st
 
 
 def _default(value: ast.expr) -> str:
-    """As it is written on a command line; of a field(...) nothing, or what its list or mapping begins with."""
-    text = ast.unparse(value)
-    if not text.startswith("field("):
-        return str(ast.literal_eval(value))
-    return "[]" if "factory=list" in text else ""
+    """As key=value takes it."""
+    if isinstance(value, ast.Call):  # field(default_factory=...)
+        factory = value.keywords[0].value
+        made = ast.literal_eval(factory.body) if isinstance(factory, ast.Lambda) else EMPTY[ast.unparse(factory)]
+    else:
+        made = ast.literal_eval(value)
+    return (made or "''") if isinstance(made, str) else json.dumps(made).replace('"', "")
 
 
 def _comment(node: ast.AnnAssign, rows: list[str]) -> str:

@@ -337,9 +337,7 @@ def test_a_panel_is_a_part_of_the_page():
     titles = [g[0].text for g in root.iter(f"{{{chart.SVG}}}g") if g.get("class") == "line"]
     assert titles == ["a", "base"]  # the base on top
     ids = {e.get("id") for e in root.iter()} - {None}
-    assert ids == set(
-        re.findall(r"(?:href=\"|url\()#([\w-]+)", svg)
-    )  # none that another panel may have for something else
+    assert ids == set(re.findall(r"(?:href=\"|url\()#([\w-]+)", svg))  # no other, which might stand twice on the page
     assert "stroke: currentColor" in svg
     assert "fill: var(--soft)" in svg
     assert not any(colour in svg for colour in chart.THEME)

@@ -121,6 +121,10 @@ def test_a_mistake_is_one_line_that_names_it(override, said):
     assert "\n" not in str(error.value)
 
 
+def test_off_may_be_written():
+    assert config.load(None, ["ada.mode=off"]) == config.load(None, ["ada.mode=false"]) == config.load()
+
+
 def test_all_problems_at_once():
     with pytest.raises(UserError) as error:
         config.load(None, ["model.resolution=48", "train.precision=fp8", "ada.mode=on"])

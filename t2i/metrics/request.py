@@ -7,7 +7,6 @@ from pathlib import Path
 from t2i import metrics
 from t2i.errors import UserError
 from t2i.metrics import networks, option
-from t2i.options import OPEN
 
 MOST = 30000  # pictures, where nobody says how many: the protocol of COCO
 
@@ -16,22 +15,22 @@ MOST = 30000  # pictures, where nobody says how many: the protocol of COCO
 class Request:
     """What is to be judged, against what, by what. UserError for what is wrong without a look at any file."""
 
-    checkpoint: str | None = OPEN  # run, checkpoint or model folder (the newest run, or else the shipped model)
-    pictures: str | None = OPEN  # a folder of pictures to be judged instead, in the order of their names
-    captions: str | None = OPEN  # a file, one a line, or a list saved by this command (those of the reference)
-    reference: str | None = OPEN  # shards of real pictures of the same resolution
-    reference_count: int | None = OPEN  # how many of them (all)
-    metrics: str | None = OPEN  # their names with commas between (all that can be computed)
-    samples: int | None = OPEN  # pictures, one a caption (30000, or as many as there are captions)
+    checkpoint: str | None = None  # run, checkpoint or model folder (the newest run, or else the shipped model)
+    pictures: str | None = None  # a folder of pictures to be judged instead, in the order of their names
+    captions: str | None = None  # a file, one a line, or a list saved by this command (those of the reference)
+    reference: str | None = None  # shards of real pictures of the same resolution
+    reference_count: int | None = None  # how many of them (all)
+    metrics: str | None = None  # their names with commas between (all that can be computed)
+    samples: int | None = None  # pictures, one a caption (30000, or as many as there are captions)
     seed: int = 0  # of captions and latents
     truncation: float = 1.0  # below 1: more typical, less varied
     noise: str = "const"  # the generator's noise inputs: const or random
     pairs: int = 500  # pairs of pictures of one caption, for diversity
     # resampled sets, for the intervals of scores that only a whole set has, such as FID; 0: no intervals at all
     bootstrap: int = 20
-    device: str | None = OPEN  # cpu, cuda, cuda:1, ... (cuda where there is one)
-    json: Path | None = OPEN  # a file for scores and protocol (out/score-<what was judged>.json)
-    agreement: str | None = OPEN  # shards: how well --clip finds the right captions of their pictures, and no more
+    device: str | None = None  # cpu, cuda, cuda:1, ... (cuda where there is one)
+    json: Path | None = None  # a file for scores and protocol (out/score-<what was judged>.json)
+    agreement: str | None = None  # shards: how well --clip finds the right captions of their pictures, and no more
     networks: Mapping[str, str | None] = field(default_factory=dict)  # settings of networks that judge
 
     def __post_init__(self) -> None:
