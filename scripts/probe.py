@@ -13,12 +13,13 @@ shares of drawn pictures are the ceiling: what the classifier makes of pictures 
 import argparse
 from pathlib import Path
 
-from t2i import probes
-from t2i.errors import UserError, run_command
+from t2i import options, probes
+from t2i.arguments import DEVICE, at_least
+from t2i.errors import run_command
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser() -> options.Parser:
+    p = options.Parser(__doc__)
     add = p.add_argument
     add("--checkpoint", help="run, checkpoint or model folder (default: the newest run, or the shipped model)")
     add("--world", choices=probes.known(), default="scenes", help="of the shards that it was trained on (%(default)s)")
@@ -26,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of the prompts and the latents (%(default)s)")
     add("--truncation", type=float, default=1.0, help="below 1: more typical, less varied (%(default)s)")
     add("--noise", choices=("const", "random"), default="const", help="the generator's noise inputs (%(default)s)")
-    add("--device", help="(default: cuda, where there is one)")
+    add("--device", help=DEVICE)
     add("--json", type=Path, help="write all numbers, those of every object too, to this file, as one flat mapping")
     add("--probe", type=Path, help="folder of the classifier (the shipped one)")
     add("--train", action="store_true", help="train the classifier and write it to --probe")
@@ -36,11 +37,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
-    options = parser().parse_args(given)
-    for name in ("count", "scenes", "epochs"):
-        if getattr(options, name) < 1:
-            raise UserError(f"--{name} {getattr(options, name)}: must be 1 or more")
-    return options
+    o = parser().parse_args(given)
+    at_least(o, count=1, scenes=1, epochs=1)
+    return o
 
 
 def main(given: list[str] | None = None) -> None:

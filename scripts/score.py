@@ -9,78 +9,45 @@ Several processes: accelerate launch scripts/score.py ...
 """
 
 import argparse
-from pathlib import Path
 
-from t2i import metrics
+from t2i import metrics, options
 from t2i.errors import UserError, run_command
 from t2i.metrics import networks
+from t2i.metrics.request import Request
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = p.add_argument
-    add("--checkpoint", help="run, checkpoint or model folder (default: the newest run, or the shipped model)")
-    add("--pictures", metavar="FOLDER", help="judge these pictures instead, in the order of their names")
-    add("--captions", metavar="FILE", help="one a line, or a list saved by this command (default: of the reference)")
-    add("--reference", metavar="SHARDS", help="real pictures of the same resolution")
-    add("--reference-count", type=int, metavar="N", help="of the reference (default: all)")
-    add("--metrics", help=f"of {','.join(metrics.known())} (default: all that can be computed)")
-    add("--samples", type=int, help="pictures, one a caption (default: 30000, or as many as there are captions)")
-    add("--seed", type=int, default=0, help="of captions and latents (%(default)s)")
-    add("--truncation", type=float, default=1.0, help="below 1: more typical, less varied (%(default)s)")
-    add("--noise", choices=("const", "random"), default="const", help="the generator's noise inputs (%(default)s)")
-    add("--pairs", type=int, default=500, help="pairs of pictures of one caption, for diversity (%(default)s)")
-    add(
-        "--bootstrap", type=int, default=20, metavar="N",
-        help="scores that only a whole set has, as FID, are computed again of so many resampled sets, for their "
-        "intervals (%(default)s); 0: no intervals at all",
-    )  # fmt: skip
+def parser() -> options.Parser:
+    p = options.Parser(__doc__, epilog=f"Metrics: {', '.join(metrics.known())}.")
+    options.add_options(p, Request, leave_out=["networks"])
     judges = p.add_argument_group("networks that judge, where they are not in their usual place")
     for name, setting in networks.declared().items():
-        judges.add_argument(
-            metrics.option(name), metavar=setting.metavar, choices=setting.choices or None, default=setting.default,
-            help=setting.help,
-        )  # fmt: skip
-    add("--device", help="(default: cuda, where there is one)")
-    add("--json", type=Path, metavar="FILE", help="scores and protocol (default: out/score-<what was judged>.json)")
-    add("--compare", nargs="+", metavar="JSON", help="print these files side by side")
-    add("--force", action="store_true", help="with --compare: even where the protocols differ")
-    add("--agreement", metavar="SHARDS", help="how well --clip finds right captions of real pictures")
+        judges.add_argument(metrics.option(name), metavar=setting.metavar, help=setting.help)
+    p.add_argument("--compare", nargs="+", metavar="JSON", help="print these files side by side, and do nothing else")
+    p.add_argument("--force", action="store_true", help="with --compare: even where the protocols differ")
     return p
 
 
-def arguments(given: list[str] | None = None) -> argparse.Namespace:
-    """UserError for what can be known to be wrong without looking at any file."""
-    a = parser().parse_args(given)
-    for name, least in (("samples", 2), ("reference_count", 2), ("pairs", 1), ("bootstrap", 0)):
-        if getattr(a, name) is not None and getattr(a, name) < least:
-            raise UserError(f"{metrics.option(name)} {getattr(a, name)}: {least} or more")
-    a.metrics = [n.strip() for n in a.metrics.split(",") if n.strip()] if a.metrics else None
-    metrics.check(a.metrics or [])
-    if a.pictures and a.checkpoint:
-        raise UserError(f"--pictures {a.pictures}: leave out --checkpoint, or the pictures")
-    if a.compare and len(a.compare) < 2:
-        raise UserError("--compare: give two files or more")
-    if not (a.captions or a.reference or a.pictures or a.compare or a.agreement):
-        raise UserError("no captions: give --reference SHARDS or --captions FILE")
-    return a
+def arguments(given: list[str] | None = None) -> tuple[argparse.Namespace, Request | None]:
+    """The options, and what they ask to be judged; None where files are to be compared."""
+    o = parser().parse_args(given)
+    if o.compare:
+        if len(o.compare) < 2:
+            raise UserError("--compare: give two files or more")
+        return o, None
+    said = {name: value for name in networks.declared() if (value := getattr(o, name))}
+    return o, Request(**options.given(o, Request), networks=said)
 
 
 def main(given: list[str] | None = None) -> None:
-    a = vars(arguments(given))
-    files, force = a.pop("compare"), a.pop("force")
-    if files:
+    o, request = arguments(given)
+    if request:
+        from t2i.metrics import scoring
+
+        scoring.run(request)
+    else:
         from t2i.metrics.compare import compare
 
-        print(compare(files, force))
-        return
-    import torch
-
-    from t2i.metrics import scoring
-
-    a["device"] = a["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
-    judges = {name: a.pop(name) for name in networks.declared()}
-    scoring.run(scoring.Request(**a, networks=judges))
+        print(compare(o.compare, o.force))
 
 
 if __name__ == "__main__":

@@ -58,6 +58,13 @@ def test_help_imports_no_torch(script):
         ("benchmark.py --precision fp32,fp64", "--precision fp64"),
         ("benchmark.py --set train.kmig=1", "train.kmig"),
         ("benchmark.py --compare nowhere.yaml", "nowhere.yaml"),
+        ("probe.py --count 0", "--count 0: must be 1 or more"),
+        ("probe.py --world mars", "--world: invalid choice: 'mars'"),
+        ("score.py --reference x --metrics fido", "did you mean 'fid'"),
+        ("score.py --reference x --samples 1", "--samples 1: 2 or more"),
+        ("score.py --reference x --preprocessing cafe", "--preprocessing cafe: known: caffe, torchvision"),
+        ("score.py --checkpoint x", "no captions: give --reference"),
+        ("score.py --compare x.json", "two files or more"),
         ("benchmark_kernels.py attention --lengths 8,0", "--lengths 8,0"),
     ],
 )

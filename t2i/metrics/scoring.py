@@ -1,10 +1,7 @@
 """What scripts/score.py does: judges a model's or a folder's pictures, or an encoder, and writes scores as JSON."""
 
-import json
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +11,12 @@ from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
 import t2i
+from t2i import files
 from t2i.errors import UserError
 from t2i.metrics import bootstrap, clip_score, compare, networks, protocol, sources, suite
 from t2i.metrics.networks import Settings
+from t2i.metrics.request import MOST, Request
 from t2i.model import load_model
-
-MOST = 30000  # pictures, where nobody says how many: the protocol of COCO
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be judged, against what, by what. Each field is an option of score.py, which explains it."""
-
-    checkpoint: str | None = None
-    pictures: str | None = None
-    captions: str | None = None
-    reference: str | None = None
-    reference_count: int | None = None
-    metrics: list[str] | None = None
-    samples: int | None = None
-    seed: int = 0
-    truncation: float = 1.0
-    noise: str = "const"
-    pairs: int = 500
-    bootstrap: int = 20
-    networks: Mapping[str, str | None] = field(default_factory=dict)
-    device: str = "cpu"
-    json: Path | None = None
-    agreement: str | None = None
 
 
 def run(r: Request) -> None:
@@ -50,7 +25,8 @@ def run(r: Request) -> None:
         write(r.json, {})  # what cannot be written should be known before the work, not after
     # As Accelerator does it: several processes of accelerate launch on CPUs.
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
-    device = str(state.device) if state.num_processes > 1 else r.device
+    here = r.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = str(state.device) if state.num_processes > 1 else here
     try:
         result, captions = agreement(r, device) if r.agreement else score(r, device)
         if state.is_main_process:
@@ -71,7 +47,7 @@ def score(r: Request, device: str) -> tuple[dict[str, Any], list[sources.Caption
     reference = sources.Reference(r.reference, r.seed) if r.reference else None
     settings = Settings(r.networks, reference is not None and reference.scenes, r.seed)
     source = judged(r, reference, device)
-    chosen, left = suite.choose(r.metrics, settings, reference, source)
+    chosen, left = suite.choose(r.names, settings, reference, source)
     judge = suite.Suite(
         chosen, settings, reference, reference_count=r.reference_count, pairs=r.pairs, resamples=r.bootstrap,
         device=device,
@@ -175,6 +151,6 @@ def write(path: Path, content: dict[str, Any]) -> None:
         if not content:
             path.open("a").close()
         else:
-            path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            files.write_json(path, content)
     except OSError as error:
         raise UserError(f"--json {path}: {error.strerror}; choose another file") from None

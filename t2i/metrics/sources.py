@@ -13,6 +13,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from t2i import files
 from t2i.data.manifest import read_manifest
 from t2i.data.prepare import to_rgb
 from t2i.data.samples import Samples
@@ -110,8 +111,7 @@ class Reference:
         whole = hashlib.sha256()
         for shard in self.samples.shards:
             if not shard.sha256:
-                with open(shard.path(), "rb") as file:
-                    shard.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                shard.sha256 = files.sha256(shard.path())
             whole.update(shard.sha256.encode())
         source = manifest.get("source", {})
         split = ", ".join(f"{k} {str(v)[:16]}" for k, v in source.items() if isinstance(v, str | int)) or "unknown"
@@ -150,10 +150,7 @@ class Generated:
 
     def describe(self) -> dict[str, Any]:
         file = self.model.path / WEIGHTS
-        whole = None
-        if file.is_file():
-            with open(file, "rb") as opened:
-                whole = hashlib.file_digest(opened, "sha256").hexdigest()
+        whole = files.sha256(file) if file.is_file() else None
         return {"model": str(self.model.path), "kimg": self.model.kimg, "ema": True, "weights_sha256": whole}
 
 

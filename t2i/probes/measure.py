@@ -1,6 +1,5 @@
 """What a probe's file exports, and what scripts/probe.py does with it: judges a model, or trains the classifier."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from t2i import files
 from t2i import model as models
 from t2i.errors import UserError, closest
 from t2i.probes import known
@@ -123,6 +123,6 @@ def train(world: str, scenes: int, epochs: int, seed: int = 0, folder: Path | No
 def write(path: Path, figures: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(figures, indent=2) + "\n")
+        files.write_json(path, figures)
     except OSError as error:
         raise UserError(f"--json {path}: {error.strerror}; choose another file") from None

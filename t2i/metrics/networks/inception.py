@@ -3,13 +3,13 @@
 Both published files hold the same numbers under the same names: torch-fidelity's and pytorch-fid's.
 """
 
-import hashlib
 import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from t2i import files
 from t2i.errors import UserError
 from t2i.metrics.networks import Network, Setting, Settings
 
@@ -60,8 +60,7 @@ def load(settings: Settings, device: Any) -> Network:
     except Exception as error:  # unpickling raises whatever a damaged or another file leads it to
         said, reason = f"{settings.spell('inception')} {path}", " ".join(str(error).split())[:200]
         raise UserError(f"{said}: cannot be read as {FILES[0]} ({reason}); {_where(settings)}") from None
-    with open(path, "rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = files.sha256(path)
     if digest != SHA256:
         warnings.warn(
             f"{settings.spell('inception')} {path}: sha256 {digest[:16]}..., not {SHA256[:16]}... of the published "

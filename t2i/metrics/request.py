@@ -1,0 +1,53 @@
+"""What score.py is asked for. Each field is an option, its comment the option's help; nothing heavy is imported."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from t2i import metrics
+from t2i.errors import UserError
+from t2i.metrics import networks, option
+
+MOST = 30000  # pictures, where nobody says how many: the protocol of COCO
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be judged, against what, by what. UserError for what is wrong without a look at any file."""
+
+    checkpoint: str | None = None  # run, checkpoint or model folder (the newest run, or else the shipped model)
+    pictures: str | None = None  # a folder of pictures to be judged instead, in the order of their names
+    captions: str | None = None  # a file, one a line, or a list saved by this command (those of the reference)
+    reference: str | None = None  # shards of real pictures of the same resolution
+    reference_count: int | None = None  # how many of them (all)
+    metrics: str | None = None  # their names with commas between (all that can be computed)
+    samples: int | None = None  # pictures, one a caption (30000, or as many as there are captions)
+    seed: int = 0  # of captions and latents
+    truncation: float = 1.0  # below 1: more typical, less varied
+    noise: str = "const"  # the generator's noise inputs: const or random
+    pairs: int = 500  # pairs of pictures of one caption, for diversity
+    # resampled sets, for the intervals of scores that only a whole set has, such as FID; 0: no intervals at all
+    bootstrap: int = 20
+    device: str | None = None  # cpu, cuda, cuda:1, ... (cuda where there is one)
+    json: Path | None = None  # a file for scores and protocol (out/score-<what was judged>.json)
+    agreement: str | None = None  # shards: how well --clip finds the right captions of their pictures, and no more
+    networks: Mapping[str, str | None] = field(default_factory=dict)  # settings of networks that judge
+
+    def __post_init__(self) -> None:
+        for name, least in (("samples", 2), ("reference_count", 2), ("pairs", 1), ("bootstrap", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{option(name)} {value}: {least} or more")
+        if self.noise not in ("const", "random"):
+            raise UserError(f"--noise {self.noise}: const or random")
+        metrics.check(self.names or [])
+        networks.check(self.networks)
+        if self.pictures and self.checkpoint:
+            raise UserError(f"--pictures {self.pictures}: leave out --checkpoint, or the pictures")
+        if not (self.captions or self.reference or self.pictures or self.agreement):
+            raise UserError("no captions: give --reference SHARDS or --captions FILE")
+
+    @property
+    def names(self) -> list[str] | None:
+        """Of the metrics asked for; None: all that can be computed."""
+        return [n.strip() for n in self.metrics.split(",") if n.strip()] if self.metrics else None
