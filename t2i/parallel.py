@@ -78,14 +78,19 @@ def broadcast(x: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: list[torch.nn.Parameter]) -> None:
-    """Averages gradients over processes as one flat tensor; a parameter without a gradient counts as zero."""
-    if _alone():
+    """Averages gradients over processes as one flat tensor; a parameter without a gradient counts as zero, and has none
+    afterwards where it has none on any process: optimisers pass by what does not take part."""
+    if _alone() or not parameters:
         return
+    some = torch.tensor([p.grad is not None for p in parameters], dtype=torch.uint8, device=parameters[0].device)
+    dist.all_reduce(some, dist.ReduceOp.MAX)
     gradients = []
-    for p in parameters:
-        if p.grad is None:
-            p.grad = torch.zeros_like(p)
-        gradients.append(p.grad)
+    for p, learns in zip(parameters, some.tolist()):
+        if learns:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            gradients.append(p.grad)
+    if not gradients:
+        return
     flat = torch.cat([g.flatten() for g in gradients])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
