@@ -15,15 +15,16 @@ import shlex
 import sys
 from pathlib import Path
 
-from t2i import arguments as options
+from t2i.arguments import OVERRIDES, at_least, whole_numbers
 from t2i.errors import run_command
+from t2i.options import Parser
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
-    parser = options.parser(__doc__)
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("ablation", type=Path, help="YAML of rows, seeds and scores, such as configs/ablation.yaml")
-    add("overrides", nargs="*", metavar="KEY=VALUE", help=f"{options.OVERRIDES}, for every row, after its own")
+    add("overrides", nargs="*", metavar="KEY=VALUE", help=f"{OVERRIDES}, for every row, after its own")
     add("--dry-run", action="store_true", help="check everything, list the runs and stop")
     add("--jobs", type=int, metavar="N", help="runs at a time: on GPUs one each, on a CPU sharing its cores")
     add("--devices", metavar="0,1,...", help="the GPUs to use, by number; as many runs at a time")
@@ -35,8 +36,8 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 
 def main(given: list[str] | None = None) -> None:
     a = arguments(given)
-    options.at_least(a, jobs=1)
-    seeds = options.whole_numbers(a.seeds, "--seeds") if a.seeds else []
+    at_least(a, jobs=1)
+    seeds = whole_numbers(a.seeds, "--seeds") if a.seeds else []
     only, redo = (text.split(",") if text else [] for text in (a.only, a.redo))
 
     from t2i.ablation import plan, slots

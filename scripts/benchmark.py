@@ -15,40 +15,44 @@ networks are timed by processor time, so that other programs count little.
 import argparse
 from pathlib import Path
 
-from t2i import arguments as options
+from t2i.arguments import DEVICE, OVERRIDES, at_least, words
 from t2i.errors import run_command
+from t2i.options import Parser
 
 # The published network that the figures are compared with.
-STANDARD = ["model.channel_base=16384", "model.mapping_layers=8", "model.g_text=mapping", "model.d_text=projection"]
+STANDARD = [
+    "generator.channel_base=16384", "discriminator.channel_base=16384", "generator.mapping_layers=8",
+    "generator.text=mapping", "discriminator.text=projection",
+]  # fmt: skip
 
 
-def arguments(given: list[str] | None = None) -> argparse.Namespace:
-    parser = options.parser(__doc__)
+def arguments() -> argparse.Namespace:
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("what", nargs="?", choices=["training", "startup"], default="training", help="(%(default)s)")
     add("--config", type=Path, help="time this run's networks instead of the standard ones")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help=f"{options.OVERRIDES}; repeatable")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help=f"{OVERRIDES}; repeatable")
     add("--compare", nargs="+", type=Path, metavar="CONFIG", help="time whole steps of these runs against the first's")
     add("--batch", type=int, help="(8, or with --compare that of each run)")
     add("--threads", type=int, default=1, help="CPU threads (%(default)s)")
     add("--precision", default="fp32,bf16", metavar="fp32,...", help="of fp32, bf16 and fp16 (%(default)s)")
     add("--repeat", type=int, default=3, help="the median of so many runs, of startup the least (%(default)s)")
     add("--shards", help="also time the loader on these shards")
-    add("--device", help=options.DEVICE)
+    add("--device", help=DEVICE)
     add("--json", type=Path, help="write the figures here too")
-    return parser.parse_args(given)
+    return parser.parse_args()
 
 
-def main(given: list[str] | None = None) -> None:
-    a = arguments(given)
-    options.at_least(a, batch=1, threads=1, repeat=1)
+def main() -> None:
+    a = arguments()
+    at_least(a, batch=1, threads=1, repeat=1)
     if a.what == "startup":
         from t2i.benchmark import startup
         from t2i.benchmark.table import report
 
         report(startup.startup(startup.commands(), a.repeat), startup.COLUMNS, {"repeat": a.repeat}, a.json)
         return
-    precisions = options.words(a.precision, "--precision", ["fp32", "bf16", "fp16"])
+    precisions = words(a.precision, "--precision", ["fp32", "bf16", "fp16"])
 
     from t2i import config
 

@@ -13,35 +13,39 @@ import argparse
 import os
 from pathlib import Path
 
-from t2i import arguments as options
+from t2i.arguments import DEVICE, OVERRIDES, at_least, whole_numbers
 from t2i.errors import run_command
+from t2i.options import Parser
 
-STANDARD = ["model.name=stylegan3", "model.channel_base=16384", "model.g_text=mapping", "model.d_text=projection"]
+STANDARD = [
+    "generator.name=stylegan3", "generator.channel_base=16384", "discriminator.channel_base=16384",
+    "generator.text=mapping", "discriminator.text=projection",
+]  # fmt: skip
 FORMS = {
-    "StyleGAN2": [], "StyleGAN3-T": ["model.name=stylegan3"],
-    "StyleGAN3-T, recompute": ["model.name=stylegan3", "model.stylegan3_recompute=true"],
+    "StyleGAN2": [], "StyleGAN3-T": ["generator.name=stylegan3"],
+    "StyleGAN3-T, recompute": ["generator.name=stylegan3", "generator.recompute=true"],
 }  # fmt: skip
 
 
-def arguments(given: list[str] | None = None) -> argparse.Namespace:
-    parser = options.parser(__doc__)
+def arguments() -> argparse.Namespace:
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("what", choices=["attention", "stylegan3", "memory"])
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help=f"{options.OVERRIDES}; repeatable")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help=f"{OVERRIDES}; repeatable")
     add("--batch", type=int, default=2, help="(%(default)s)")
     add("--precision", default="fp32", choices=["fp32", "bf16"], help="of attention (%(default)s)")
     add("--lengths", default="64,256,1024,4096", metavar="64,...", help="of attention's sequences (%(default)s)")
     add("--heads", type=int, default=4, help="of attention, of 64 channels each (%(default)s)")
     add("--repeat", type=int, default=3, help="the median of so many runs (%(default)s)")
-    add("--device", help=options.DEVICE)
+    add("--device", help=DEVICE)
     add("--json", type=Path, help="write the figures here too")
-    return parser.parse_args(given)
+    return parser.parse_args()
 
 
-def main(given: list[str] | None = None) -> None:
-    a = arguments(given)
-    a.lengths = options.whole_numbers(a.lengths, "--lengths")
-    options.at_least(a, batch=1, lengths=1, heads=1, repeat=1)
+def main() -> None:
+    a = arguments()
+    a.lengths = whole_numbers(a.lengths, "--lengths")
+    at_least(a, batch=1, lengths=1, heads=1, repeat=1)
 
     from t2i import config
 

@@ -14,7 +14,9 @@ step "2/5 drawing the scenes data set"
 $python scripts/make_shards.py scenes --out shards/scenes-demo-64 --count 6000 --size 64 --seed 1
 
 step "3/5 training (runs/demo; 6 minutes, the snapshots there show how it goes)"
-.venv/bin/accelerate launch t2i/train.py name=demo data.shards=shards/scenes-demo-64 train.minutes=6 \
+# All said, or accelerate tells of its defaults; quiet, or it adds a traceback of its own to a line that says what is wrong.
+.venv/bin/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
+    t2i/train.py name=demo data.shards=shards/scenes-demo-64 train.minutes=6 \
     train.d_blur=0 loss.img_txt_clip.weight=1 loss.img_txt_d.weight=1 log.snapshot_kimg=2
 
 step "4/5 drawing prompts"

@@ -8,42 +8,36 @@ the losses read. The file holds float16 weights in torchvision's naming.
 """
 
 import argparse
-from dataclasses import fields
 from pathlib import Path
 
-from t2i import arguments as options
+from t2i.arguments import DEVICE, whole_numbers
 from t2i.errors import UserError, run_command
 from t2i.fit.options import VggOptions
+from t2i.options import Parser, add_options, given
 
 
-def arguments(given: list[str] | None = None) -> argparse.Namespace:
-    parser = options.parser(__doc__)
-    add, default = parser.add_argument, VggOptions()
-    widths = ",".join(map(str, default.widths))
+def arguments() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    add = parser.add_argument
     add("--shards", required=True, help="pictures to learn from: a folder of shards, a glob or a URL")
     add("--out", type=Path, required=True, help="weight file to write, .safetensors")
-    add("--steps", type=int, default=default.steps, help="(%(default)s)")
-    add("--batch", type=int, default=default.batch, help="pictures a step (%(default)s)")
-    add("--lr", type=float, default=default.lr, help="highest learning rate (%(default)s)")
-    add("--seed", type=int, default=default.seed, help="(%(default)s)")
-    add("--device", help=options.DEVICE)
-    add("--widths", default=widths, metavar="8,16,...", help="channels of each block of two convolutions (%(default)s)")
-    add("--words", type=int, default=default.words, help="so many of the most frequent words are told (%(default)s)")
-    return parser.parse_args(given)
+    add("--device", help=DEVICE)
+    add("--widths", default="8,16,32,64", help="channels of each block of two convolutions (%(default)s)")
+    add_options(parser, VggOptions, leave_out=["widths"])
+    return parser.parse_args()
 
 
-def main(given: list[str] | None = None) -> None:
-    a = arguments(given)
+def main() -> None:
+    a = arguments()
     if a.out.suffix != ".safetensors":
         raise UserError(f"--out {a.out}: name a .safetensors file")
-    a.widths = options.whole_numbers(a.widths, "--widths")
-    options.at_least(a, steps=1, batch=1, words=1, widths=1)
-    chosen = VggOptions(**{f.name: getattr(a, f.name) for f in fields(VggOptions)})
+    a.widths = whole_numbers(a.widths, "--widths")
+    options = VggOptions(**given(a, VggOptions))
 
     from t2i.fit import vgg
     from t2i.machine import find_device
 
-    print(vgg.fit(a.shards, a.out, chosen, find_device(a.device)))
+    print(vgg.fit(a.shards, a.out, options, find_device(a.device)))
 
 
 if __name__ == "__main__":

@@ -1,32 +1,27 @@
-"""What the commands' options have in common. Imports nothing heavy: --help and a misspelt option answer at once.
+"""What the commands' options have in common, and checks of their values. Imports nothing heavy.
 
 The same word means the same everywhere: KEY=VALUE changes a setting of a configuration, lists of values have commas
 (--seeds 0,1), lists of files have spaces (as shells expand *.yaml), --seed is one number, --out is what is written,
 --json where figures go, --device cpu, cuda or cuda:1, --precision as train.precision.
 """
 
-import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from t2i.errors import UserError
+from t2i.options import flag
 
 DEVICE = "cpu, cuda, cuda:1, ... (cuda where there is one)"  # the help of --device
 OVERRIDES = "settings of the configuration, such as train.batch=8"
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser that shows a script's docstring as it stands."""
-    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-
-
-def at_least(options: argparse.Namespace, **least: int) -> None:
-    """UserError where an option that is given (or each number of a list) is below its least value."""
+def at_least(options: Any, **least: int) -> None:
+    """UserError where an option that is given (or a number of a list) is below its least value."""
     for name, smallest in least.items():
-        given = getattr(options, name)
-        values = given if isinstance(given, list) else [] if given is None else [given]
-        if any(value < smallest for value in values):
-            shown = ",".join(map(str, values))
-            raise UserError(f"--{name.replace('_', '-')} {shown}: must be {smallest} or more")
+        value = getattr(options, name)
+        numbers = value if isinstance(value, list) else [] if value is None else [value]
+        if any(number < smallest for number in numbers):
+            raise UserError(f"{flag(name)} {','.join(map(str, numbers))}: must be {smallest} or more")
 
 
 def whole_numbers(text: str, option: str) -> list[int]:

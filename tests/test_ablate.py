@@ -33,8 +33,10 @@ SCORE = """import json, sys; json.dump({"kimg": 1, "shares": {"both": %s, "none"
 
 
 TINY = [
-    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8", "discriminator.channel_max=8", "generator.latent_dim=8", "generator.style_dim=8",
-    "generator.mapping_layers=1", "train.batch=4", "train.kimg=0.008", "log.every=1", "log.grid=2", "log.snapshot_kimg=0",
+    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8",
+    "discriminator.channel_max=8", "generator.latent_dim=8", "generator.style_dim=8",
+    "generator.mapping_layers=1", "train.batch=4", "train.kimg=0.008", "log.every=1", "log.grid=2",
+    "log.snapshot_kimg=0",
     "data.workers=0",
 ]  # fmt: skip
 
@@ -335,9 +337,7 @@ def test_a_panel_is_a_part_of_the_page():
     titles = [g[0].text for g in root.iter(f"{{{chart.SVG}}}g") if g.get("class") == "line"]
     assert titles == ["a", "base"]  # the base on top
     ids = {e.get("id") for e in root.iter()} - {None}
-    assert ids == set(
-        re.findall(r"(?:href=\"|url\()#([\w-]+)", svg)
-    )  # none that another panel may have for something else
+    assert ids == set(re.findall(r"(?:href=\"|url\()#([\w-]+)", svg))  # no other, which might stand twice on the page
     assert "stroke: currentColor" in svg
     assert "fill: var(--soft)" in svg
     assert not any(colour in svg for colour in chart.THEME)

@@ -24,7 +24,8 @@ def benchmark(monkeypatch):
 
 def test_compare_counts_every_step_of_a_cycle_and_gives_ratios(benchmark, monkeypatch, capsys, tmp_path):
     changes = [
-        "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8", "discriminator.channel_max=8", "generator.style_dim=8", "train.batch=4",
+        "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128",
+        "generator.channel_max=8", "discriminator.channel_max=8", "generator.style_dim=8", "train.batch=4",
         "loss.r1.every=3", "loss.r2.every=3",
     ]  # fmt: skip
     arguments = ["--compare", str(ROOT / "configs" / "base.yaml"), str(ROOT / "configs" / "modified2.yaml")]
@@ -48,3 +49,19 @@ def test_compare_counts_every_step_of_a_cycle_and_gives_ratios(benchmark, monkey
     assert rows[1]["s a kimg"] == pytest.approx(rows[1]["ms a step"] / 4)
     assert found["machine"]["threads"] == 1
     assert "modified2" in capsys.readouterr().out
+
+
+def test_every_part_of_training_has_a_row(benchmark, monkeypatch, capsys, tiny_shards):
+    changes = [
+        "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.latent_dim=8",
+        "generator.style_dim=8",
+    ]  # fmt: skip
+    arguments = ["--batch", "4", "--repeat", "1", "--device", "cpu", "--shards", str(tiny_shards)]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments, *(x for c in changes for x in ("--set", c))])
+    threads = torch.get_num_threads()
+    benchmark.main()
+    torch.set_num_threads(threads)
+    rows = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[2:]]
+    phases = ["G forward", "G step", "D step", "R1", "path length"]
+    assert rows[:-1] == [*phases, *phases, "text encoder", "CLIP image, forward+backward", "bare JPEG decoding"]
+    assert rows[-1].startswith("loader (")

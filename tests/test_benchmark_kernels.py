@@ -20,7 +20,8 @@ SPEC.loader.exec_module(benchmark)
 @pytest.mark.parametrize("kind", ["t", "r"])
 def test_the_published_form_of_stylegan3_is_ours(kind):
     small = [
-        "generator.name=stylegan3", "model.resolution=16", "generator.channel_base=64", "discriminator.channel_base=64", "generator.channel_max=6", "discriminator.channel_max=6",
+        "generator.name=stylegan3", "model.resolution=16", "generator.channel_base=64",
+        "discriminator.channel_base=64", "generator.channel_max=6", "discriminator.channel_max=6",
         "generator.latent_dim=8", "generator.style_dim=8", "generator.layers=4", f"generator.equivariance={kind}",
     ]  # fmt: skip
     settings = config.load(None, small)

@@ -15,6 +15,7 @@ from t2i import model as models
 from t2i.errors import UserError
 from t2i.probes import binding as judge
 from t2i.probes.classifier import save
+from t2i.worlds import binding
 
 ROOT = Path(__file__).parents[1]
 

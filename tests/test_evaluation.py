@@ -8,13 +8,14 @@ import conftest
 import pytest
 import torch
 
-from t2i import checkpoint, config, evaluation, train
+from t2i import build, checkpoint, config, evaluation
 from t2i.errors import UserError
 from t2i.model import load_model
 
 ROOT = Path(__file__).parents[1]
 TINY = [
-    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8", "discriminator.channel_max=8", "generator.latent_dim=8",
+    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8",
+    "discriminator.channel_max=8", "generator.latent_dim=8",
     "generator.style_dim=8", "generator.mapping_layers=1", "train.batch=4", "log.every=1", "log.grid=2",
     "log.snapshot_kimg=0", "data.workers=0", "loss.path_length.weight=0",
 ]  # fmt: skip
@@ -45,7 +46,7 @@ def test_training_with_evaluation_trains_as_without_also_when_resumed(arguments,
     a, b = (torch.load(checkpoint.folders(p)[-1] / "state.pt", weights_only=True) for p in (plain, judged))
     for key in ("G", "D", "G_ema"):
         assert all(torch.equal(a[key][k], b[key][k]) for k in a[key]), key
-    assert torch.equal(a["torch_rng"], b["torch_rng"])
+    assert torch.equal(a["random"]["torch"], b["random"]["torch"])
     evaluated = [line for line in lines(judged) if "eval/swd" in line]
     assert [line["step"] for line in evaluated] == [2, 3, 4, 6]  # every two steps, and the end of each start
     assert {"eval/swd", "eval/swd_16", "eval/probe_object", "eval/probe_both"} <= set(evaluated[0])
@@ -69,7 +70,7 @@ def test_training_with_evaluation_trains_as_without_also_when_resumed(arguments,
 @pytest.fixture
 def judge(arguments, tmp_path):
     settings = config.load(None, [*arguments, "eval.every=1"])
-    run = train.build(settings, train.start(settings))
+    run = build.build(settings, torch.device("cpu"))
     return run, evaluation.prepare(run, tmp_path)
 
 
@@ -78,7 +79,7 @@ def test_what_a_reader_must_know_is_said_at_the_start(arguments, tmp_path, caplo
         None, [*arguments, "eval.every=1", "eval.metrics=[clip_score]", "eval.networks.clip=scenes-clip"]
     )
     settings.eval.best = ""
-    evaluation.prepare(train.build(settings, train.start(settings)), tmp_path)
+    evaluation.prepare(build.build(settings, torch.device("cpu")), tmp_path)
     assert "leakage: 40 of the 40 reference pictures are in the training shards" in caplog.text
     assert "scenes-clip was used in training" in caplog.text
 

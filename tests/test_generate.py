@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import t2i
-from t2i import config
+from t2i import build, config
 from t2i import model as models
 from t2i.encoders.pretrained.vocabulary import CompactTokenizer, collect
 from t2i.errors import UserError, run_command
@@ -40,8 +40,8 @@ def script():
 
 
 def settings_of(encoder: Path, *more: str) -> config.Config:
-    tiny = ["resolution=16", "channel_base=128", "channel_max=16", "latent_dim=12", "style_dim=16"]
-    return config.load(None, [f"encoders.text={encoder}", *(f"model.{o}" for o in tiny), *more])
+    sizes = [f"generator.{o}" for o in ("channel_base=128", "channel_max=16", "latent_dim=12", "style_dim=16")]
+    return config.load(None, [f"encoders.text={encoder}", "model.resolution=16", *sizes, *more])
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def encoder(tmp_path_factory) -> Path:
 def weights(encoder: Path, seed: int = 0) -> dict[str, torch.Tensor]:
     """A generator's, in which noise and truncation show."""
     torch.manual_seed(seed)
-    generator = models.backbone("stylegan2").Generator(settings_of(encoder).model, 10)
+    generator = build.generator(settings_of(encoder), 10, 0)
     generator.mapping.w_avg.normal_()
     state = generator.state_dict()
     return {k: torch.full_like(v, 0.3) if k.endswith("noise_strength") else v for k, v in state.items()}
@@ -191,10 +191,9 @@ def test_weights_that_are_no_numbers_are_not_written(encoder, tmp_path):
     state = weights(encoder)
     name = next(iter(state))
     for value, dtype in ((float("nan"), None), (1e6, torch.float16)):
+        spoilt = state | {name: torch.full_like(state[name], value)}
         with pytest.raises(UserError, match=f"{name} is not finite"):
-            save_model(
-                tmp_path, state | {name: torch.full_like(state[name], value)}, settings_of(encoder), 10, 1, dtype
-            )
+            save_model(tmp_path, spoilt, settings_of(encoder), 10, 1, dtype=dtype)
         assert not list(tmp_path.iterdir())
 
 
@@ -227,19 +226,19 @@ def drop_a_weight(folder: Path) -> None:
         (truncate, "generator.safetensors: cannot be read"),
         (lambda f: (f / "generator.safetensors").write_bytes(b""), "generator.safetensors: cannot be read"),
         (drop_a_weight, "does not fit the config in model.json"),
-        (lambda f: rewrite(f, config__model__style_dim=24), "does not fit the config in model.json"),
+        (lambda f: rewrite(f, config__generator__style_dim=24), "does not fit the config in model.json"),
         (lambda f: (f / "model.json").write_text("{"), "model.json: cannot be read"),
         (lambda f: (f / "model.json").write_bytes(b"\xff\xfe"), "model.json: cannot be read"),
         (lambda f: (f / "model.json").write_text("[]"), "not the description of a model"),
         (lambda f: rewrite(f, kimg=None), "lacks 'kimg'"),
-        (lambda f: rewrite(f, format=2, version="9.0"), r"written by t2i 9.0, this is t2i .* update t2i"),
+        (lambda f: rewrite(f, format=3, version="9.0"), r"written by t2i 9.0, this is t2i .* update t2i"),
         (lambda f: rewrite(f, format=0), "use the t2i that wrote it"),
         (lambda f: rewrite(f, version="0.3", config__model__colour="red"), r"colour.*written by t2i 0.3"),
         (lambda f: rewrite(f, config__model__resolution="big"), "resolution"),
         (lambda f: rewrite(f, config__model__resolution=48), "a power of two"),
-        (lambda f: rewrite(f, config__model__name="stylegan22"), "did you mean 'stylegan2'"),
-        (lambda f: rewrite(f, config__model__name="ops"), "generator.name=ops: known"),
-        (lambda f: rewrite(f, config__model__name="..errors"), "generator.name=..errors: known"),
+        (lambda f: rewrite(f, config__generator__name="stylegan22"), "did you mean 'stylegan2'"),
+        (lambda f: rewrite(f, config__generator__name="ops"), "generator.name=ops: known"),
+        (lambda f: rewrite(f, config__generator__name="..errors"), "generator.name=..errors: known"),
         (lambda f: rewrite(f, text_dim=77), "width 77, but encoders.text=.* has 10"),
         (lambda f: rewrite(f, config__encoders__text="gone"), "gone"),
     ],

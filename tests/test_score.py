@@ -12,7 +12,7 @@ import torch
 import torch.multiprocessing as mp
 from PIL import Image
 
-from t2i import config
+from t2i import build, config
 from t2i.data import coco
 from t2i.data.manifest import Options
 from t2i.data.write import write_shards
@@ -21,14 +21,14 @@ from t2i.errors import UserError
 from t2i.metrics import compare, equivariance, lpips_distance, networks, sources, suite
 from t2i.metrics.networks import Settings, inception
 from t2i.model import load_model, save_model
-from t2i.nets.generators import stylegan2
 from t2i.pictures import to_uint8
 from t2i.rng import SampleRng
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 TINY = [
-    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8", "discriminator.channel_max=8", "generator.latent_dim=8", "generator.style_dim=8",
+    "model.resolution=16", "generator.channel_base=128", "discriminator.channel_base=128", "generator.channel_max=8",
+    "discriminator.channel_max=8", "generator.latent_dim=8", "generator.style_dim=8",
     "generator.mapping_layers=1",
 ]  # fmt: skip
 
@@ -52,7 +52,7 @@ def model(tiny_shards, tmp_path_factory):
     dim = load_text_encoder("scenes-clip").dim
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        generator = stylegan2.Generator(settings.model, dim)
+        generator = build.generator(settings, dim, 0)
     save_model(folder, generator.state_dict(), settings, dim, 3.0)
     return folder
 
@@ -318,7 +318,7 @@ def test_ppl_and_lpips_walk_the_generator(model, tiny_shards, tmp_path, monkeypa
 def test_equivariance_of_a_generator(tiny_shards, tmp_path):
     settings = config.load(None, [*TINY, "model.resolution=32"])
     dim = load_text_encoder("scenes-clip").dim
-    save_model(tmp_path / "m", stylegan2.Generator(settings.model, dim).state_dict(), settings, dim, 1.0)
+    save_model(tmp_path / "m", build.generator(settings, dim, 0).state_dict(), settings, dim, 1.0)
     (tmp_path / "captions.txt").write_text("a red bus\na dog\na zebra\n")
     ask = ("--checkpoint", tmp_path / "m", "--captions", tmp_path / "captions.txt")
     result = command(*ask, "--metrics", "eq_r,eq_t", out=tmp_path / "a.json")

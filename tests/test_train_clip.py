@@ -12,10 +12,10 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
-from t2i.encoders.vocabulary import CompactTokenizer, collect
 from test_encoders import SMALL, words
 
 from t2i.encoders.clip import load_clip
+from t2i.encoders.pretrained.vocabulary import CompactTokenizer, collect
 from t2i.encoders.text import load_text_encoder
 from t2i.errors import UserError
 from t2i.fit import clip as fit

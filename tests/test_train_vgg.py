@@ -12,6 +12,7 @@ from t2i.encoders.vgg import Vgg, load_vgg
 from t2i.errors import UserError
 from t2i.fit import vgg as fit
 from t2i.probes import scenes as probe
+from t2i.worlds import scenes
 
 ROOT = Path(__file__).parents[1]
 

@@ -12,10 +12,11 @@ import jinja2
 import t2i
 from t2i.ablation.chart import curves, dots
 from t2i.ablation.pictures import real_pictures, side_by_side
-from t2i.ablation.results import Outcome, outcome, write_whole
+from t2i.ablation.results import Outcome, outcome
 from t2i.ablation.summary import judged_columns, number, summarise, verdict
 from t2i.ablation.tables import rows_csv, runs_csv, settings_table
 from t2i.ablation.trials import Ablation
+from t2i.files import write_text
 from t2i.machine import machine
 
 TEMPLATES = Path(t2i.__file__).parent / "assets"
@@ -60,7 +61,7 @@ class Page:
             yaml=self.a.path.read_text(encoding="utf-8"),
             number=number,
         )
-        write_whole(self.html, page)
-        write_whole(self.a.folder / "report.csv", rows_csv(summaries, columns))
-        write_whole(self.a.folder / "runs.csv", runs_csv(outcomes, columns))
+        write_text(self.html, page)
+        write_text(self.a.folder / "report.csv", rows_csv(summaries, columns))
+        write_text(self.a.folder / "runs.csv", runs_csv(outcomes, columns))
         return outcomes

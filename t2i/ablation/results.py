@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from t2i.ablation.commands import steps
 from t2i.ablation.trials import PICTURES, Ablation, Score, Step, Trial, flat, score_file
 from t2i.config import Config
 from t2i.errors import UserError, closest
+from t2i.files import write_json
 from t2i.model import DESCRIPTION, newest_checkpoint
 
 
@@ -66,14 +66,7 @@ def note(trial: Trial, step: Step, seconds: float, error: list[str]) -> None:
         }
     }  # fmt: skip
     trial.folder.mkdir(parents=True, exist_ok=True)
-    write_whole(trial.folder / "ablation.json", json.dumps(known, indent=2) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Whoever reads the file meanwhile sees the old or the new one."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_json(trial.folder / "ablation.json", known)
 
 
 def missing(a: Ablation, trial: Trial) -> list[Step]:

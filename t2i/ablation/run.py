@@ -5,7 +5,6 @@ import signal
 import time
 from collections import deque
 
-import filelock
 from tqdm import tqdm
 
 from t2i.ablation import results
@@ -15,6 +14,7 @@ from t2i.ablation.report import Page
 from t2i.ablation.slots import Slot
 from t2i.ablation.trials import Ablation, Trial
 from t2i.errors import UserError
+from t2i.files import lock
 
 
 def run(a: Ablation, slots: list[Slot], command: str) -> int:
@@ -24,15 +24,13 @@ def run(a: Ablation, slots: list[Slot], command: str) -> int:
     running already, or where rows were trained with other settings.
     """
     a.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(a.folder / ".lock", timeout=0):
-            for trial in a.chosen:
-                if trial.row.name in a.redo:
-                    shutil.rmtree(trial.folder, ignore_errors=True)
-            refuse_changed(a.chosen)
-            return _run(a, slots, Page(a, command))
-    except filelock.Timeout:
-        raise UserError(f"{a.folder}: this ablation is running already; wait, or give the copy a name") from None
+    taken = f"{a.folder}: this ablation is running already; wait, or give the copy a name"
+    with lock(a.folder / ".lock", taken):
+        for trial in a.chosen:
+            if trial.row.name in a.redo:
+                shutil.rmtree(trial.folder, ignore_errors=True)
+        refuse_changed(a.chosen)
+        return _run(a, slots, Page(a, command))
 
 
 def refuse_changed(trials: list[Trial]) -> None:

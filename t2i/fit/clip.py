@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from t2i.data.loader import Loader
+from t2i.data.manifest import read_manifest
 from t2i.data.samples import Sample, Samples
-from t2i.data.shards import read_manifest
 from t2i.data.tars import BadSample
 from t2i.encoders.clip import load_clip, resample
 from t2i.encoders.pretrained.network import CONFIG
-from t2i.encoders.vocabulary import FILE as VOCABULARY
-from t2i.encoders.vocabulary import CompactTokenizer, collect
+from t2i.encoders.pretrained.vocabulary import FILE as VOCABULARY
+from t2i.encoders.pretrained.vocabulary import CompactTokenizer, collect
 from t2i.errors import UserError
 from t2i.fit.options import ClipOptions
 from t2i.fit.retrieval import retrieval, zero_shot

@@ -1,25 +1,29 @@
-"""What may be chosen of a fitted network, and its checks. Without torch: a mistake is told before that is imported."""
+"""What may be chosen of a fitted network, and its checks: a field is an option of the command (t2i.options).
+
+Without torch: a mistake is told before that is imported.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from t2i.errors import UserError
+from t2i.arguments import at_least
+from t2i.errors import UserError, closest
 
 
 @dataclass
 class ClipOptions:
     """A small CLIP. UserError where a value is wrong, named as the command's option."""
 
-    steps: int = 2000
+    steps: int = 2000  # of training
     batch: int = 128  # pictures a step; each is told from all others
-    lr: float = 1e-3  # the highest
-    seed: int = 0
-    arch: str = "vit"  # the image tower: vit or resnet
+    lr: float = 1e-3  # highest learning rate
+    seed: int = 0  # of weights, batches and crops
+    arch: str = "vit"  # image tower: vit or resnet
     resolution: int = 64  # side of the pictures it sees
-    width: int | None = None  # channels of the image tower; None: 96, of a resnet's first stage 16
-    layers: int | None = None  # its blocks; None: 3, of each of a resnet's four stages 1
+    width: int | None = None  # channels of the image tower (96, of a resnet's first stage 16)
+    layers: int | None = None  # blocks of the image tower (3, of each of a resnet's four stages 1)
     patch: int = 8  # side of a vit's patches
-    text: str | None = None  # hf:NAME_OR_FOLDER of a pretrained text tower; None: a small one is trained
+    text: str | None = None  # hf:NAME_OR_FOLDER of a pretrained text tower; else a small one is trained
     text_width: int = 128  # channels of the text tower
     text_layers: int = 2  # its blocks
     embed_dim: int = 128  # length of the common vectors
@@ -29,6 +33,12 @@ class ClipOptions:
     min_crop: float = 0.8  # smallest side of a random crop, a share
 
     def __post_init__(self) -> None:
+        at_least(
+            self, steps=1, batch=2, resolution=1, width=2, layers=1, patch=1, text_width=1, text_layers=1, embed_dim=1,
+            context=3, min_count=1,
+        )  # fmt: skip
+        if self.arch not in ("vit", "resnet"):
+            raise UserError(f"--arch {self.arch}: {closest(self.arch, ('vit', 'resnet'))}")
         if not 0 < self.min_crop <= 1:
             raise UserError(f"--min-crop {self.min_crop}: a share above 0, at most 1")
         self.model()
@@ -65,9 +75,12 @@ class ClipOptions:
 class VggOptions:
     """A small VGG."""
 
-    steps: int = 1500
+    steps: int = 1500  # of training
     batch: int = 64  # pictures a step
-    lr: float = 2e-3  # the highest
+    lr: float = 2e-3  # highest learning rate
+    seed: int = 0  # of weights and batches
     widths: list[int] = field(default_factory=lambda: [8, 16, 32, 64])  # channels of each block of two convolutions
     words: int = 200  # so many of the most frequent words are told
-    seed: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(self, steps=1, batch=1, widths=1, words=1)
