@@ -78,19 +78,24 @@ def broadcast(x: Tensor) -> Tensor:
 
 
 def average_gradients(parameters: list[torch.nn.Parameter]) -> None:
-    """Averages gradients over processes as one flat tensor; a parameter without a gradient counts as zero.
+    """Averages gradients over processes as one flat tensor; a parameter without a gradient counts as zero, and has none
+    afterwards where it has none on any process: optimisers pass by what does not take part.
 
     After backward, not in buckets while it runs: on two CPU processes the scenes' 1.36 and 0.90 M gradients take 6 and
     4 ms of steps of 500 ms, 25 M take 157 ms of steps of minutes. No overlap could gain more than these 2 %, and hooks
     would have to know of rounds of accumulation and of second derivatives.
     """
-    if _alone():
+    if _alone() or not parameters:
         return
+    some = torch.tensor([p.grad is not None for p in parameters], dtype=torch.uint8, device=parameters[0].device)
+    dist.all_reduce(some, dist.ReduceOp.MAX)
     gradients = []
-    for p in parameters:
-        if p.grad is None:
-            p.grad = torch.zeros_like(p)
-        gradients.append(p.grad)
+    for p, learns in zip(parameters, some.tolist()):
+        if learns:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+            gradients.append(p.grad)
+    if not gradients:
+        return
     flat = torch.cat([g.flatten() for g in gradients])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()

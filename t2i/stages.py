@@ -28,7 +28,7 @@ def plan(config: Config) -> list[Planned]:
     for n, entry in enumerate(config.stages):
         resolution = entry.resolution or resolution
         start, fade = round(1000 * entry.kimg), round(1000 * entry.fade_kimg)
-        parts.append(Planned(start, fade, resolution, entry.reset_optimizers and n > 0, staged(config, n)))
+        parts.append(Planned(start, fade, resolution, entry.reset_optimizers, staged(config, n)))
     return parts
 
 

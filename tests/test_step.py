@@ -9,12 +9,18 @@ import torch
 from conftest import build_here
 from test_losses import bare_run, views, with_losses
 from test_parallel import looks, vgg16_weights
+from torch import nn
+from torch.nn.functional import softplus
 
 from t2i import checkpoint, config, encoders
+from t2i.encoders.frozen import Frozen, learning
 from t2i.encoders.vgg import Vgg, lpips_distance
 from t2i.errors import UserError
 from t2i.interfaces import Batch
 from t2i.losses import TABLE, choose, differentiated_inputs, guidance, total
+from t2i.nets.discriminators import stylegan2 as discriminators
+from t2i.nets.generators import stylegan2 as generators
+from t2i.rng import Rng
 from t2i.step import train_step
 from t2i.views import Views
 
@@ -170,3 +176,136 @@ def test_lpips_of_another_network_is_refused():
     v.real, v.fake = torch.zeros(2, 2, 3, 16, 16)
     with pytest.raises(UserError, match=r"loss\.lpips: needs a VGG16 .*not relu1_2, relu2_2, relu3_2, relu4_2"):
         guidance.lpips(v)
+
+
+# ---- several updates of the discriminator, rounds, and what does not learn
+
+
+PLAIN = [
+    "discriminator.mbstd_group=1", "generator.style_mixing=0", "loss.r1.weight=0", "loss.img_txt_d.weight=0",
+    "loss.img_txt_clip.weight=0", "train.ema_kimg=0", "train.channels_last=false",
+]  # fmt: skip
+
+
+def by_sgd(run):
+    """Gradients as steps, so that what an update was can be read off the weights."""
+    run.d_optimizer = torch.optim.SGD(learning(run.D))
+    run.g_optimizer = torch.optim.SGD(learning(run.G))
+    run.config.optim.g.lr, run.config.optim.d.lr = 0.05, 0.1
+    run.config.optim.g.beta1 = run.config.optim.d.beta1 = 0.0
+    return run
+
+
+def by_hand(run, batches, d_steps):
+    """The non-saturating game, written out: per step all its rounds' mean gradient; G plays against the last D."""
+    rounds = len(batches) // d_steps
+    texts = [run.text_encoder(b.captions) for b in batches]
+
+    def fake(part, phase):
+        rng = Rng(0, 0, phase, part)
+        return run.G(run.G.latent(len(batches[part]), rng), texts[part], noise=rng, track=phase == 1).image
+
+    for first in range(0, len(batches), rounds):
+        loss = 0.0
+        for part in range(first, first + rounds):
+            real = run.D(batches[part].image, texts[part]).logit
+            loss = loss + (softplus(-real) + softplus(run.D(fake(part, 0).detach(), texts[part]).logit)).mean()
+        for p, g in zip(run.D.parameters(), torch.autograd.grad(loss / rounds, [*run.D.parameters()])):
+            p.data -= 0.1 * g
+    loss = sum(softplus(-run.D(fake(n, 1), texts[n]).logit).mean() for n in range(first, first + rounds)) / rounds
+    parameters = [*run.G.parameters()]
+    for p, g in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True)):
+        p.data -= 0 if g is None else 0.05 * g
+
+
+@pytest.mark.parametrize(("d_steps", "accumulate"), [(1, 1), (2, 1), (1, 2), (2, 2), (3, 1)])
+def test_updates_are_those_made_by_hand(d_steps, accumulate):
+    settings = [*PLAIN, f"train.batch={4 * accumulate}", f"train.accumulate={accumulate}", f"train.d_steps={d_steps}"]
+    run, expected = by_sgd(build_here(*settings)), build_here(*settings)
+    batches = [tiny_batch(seed) for seed in range(d_steps * accumulate)]
+    before = {k: v.clone() for k, v in run.D.state_dict().items()}
+    terms = train_step(batches, run)
+    by_hand(expected, batches, d_steps)
+    for network in ("D", "G"):
+        ours, theirs = getattr(run, network).state_dict(), getattr(expected, network).state_dict()
+        for key, value in theirs.items():
+            torch.testing.assert_close(ours[key], value, rtol=1e-4, atol=1e-6, msg=f"{network}.{key}")
+    assert any(not torch.equal(before[k], v) for k, v in run.D.state_dict().items())
+    assert (run.step, run.images) == (1, 4 * accumulate * d_steps)
+    assert {"D/adversarial", "G/adversarial"} <= terms.keys()
+
+
+def test_the_discriminator_steps_as_often_as_it_should():
+    run = build_here(*PLAIN, "train.batch=4", "train.d_steps=3")
+    for n in range(2):
+        train_step([tiny_batch(seed) for seed in range(3)], run)
+        assert {int(s["step"]) for s in run.d_optimizer.state.values()} == {3 * (n + 1)}
+        assert {int(s["step"]) for s in run.g_optimizer.state.values()} == {n + 1}
+    assert run.images == 24
+    assert run.shown == 12
+
+
+class Plain(nn.Module):
+    """A frozen part that takes no care of itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3).requires_grad_(False)
+
+
+class Caring(Frozen):
+    def __init__(self):
+        super().__init__(conv=nn.Conv2d(3, 4, 3), norm=nn.BatchNorm2d(4))
+
+
+@pytest.mark.parametrize("kind", [Plain, Caring])
+def test_what_is_frozen_inside_of_a_network_stays_so(kind, monkeypatch):
+    """Bit for bit through a hundred steps, while the networks around it learn through it."""
+
+    class Looking(discriminators.Discriminator):
+        def __init__(self, options, dimensions):
+            super().__init__(options, dimensions)
+            self.eyes, self.heed = kind(), nn.Parameter(torch.ones(4))
+
+        def forward(self, image, text, stage=None):
+            judgement = super().forward(image, text, stage)
+            judgement.logit = judgement.logit + self.eyes.conv(image).mean((2, 3)) @ self.heed
+            return judgement
+
+    class Seeing(generators.Generator):
+        def __init__(self, options, dimensions):
+            super().__init__(options, dimensions)
+            self.eyes = kind()
+
+        def forward(self, *arguments, **more):
+            made = super().forward(*arguments, **more)
+            made.image = made.image + 0.01 * self.eyes.conv(made.image).mean((1, 2, 3), keepdim=True)
+            return made
+
+    monkeypatch.setattr(discriminators, "Discriminator", Looking)
+    monkeypatch.setattr(generators, "Generator", Seeing)
+    off = [f"loss.{name}.weight=0" for name in ("img_txt_d", "img_txt_clip")]
+    run = build_here("train.batch=4", "discriminator.mbstd_group=2", "loss.r1.every=2", *off)
+    if kind is Plain:  # an average of equal numbers
+        assert run.G_ema.eyes is not run.G.eyes
+    else:
+        assert run.G_ema.eyes is run.G.eyes
+        assert not [k for network in (run.G, run.D, run.G_ema) for k in network.state_dict() if "eyes" in k]
+    optimised = {id(p) for o in (run.g_optimizer, run.d_optimizer) for group in o.param_groups for p in group["params"]}
+    eyes = [run.D.eyes, run.G.eyes, run.G_ema.eyes]
+    assert not any(id(p) in optimised for eye in eyes for p in eye.parameters())
+    assert id(run.D.heed) in optimised
+    tensors = lambda eye: [*eye.parameters(), *eye.buffers()]
+    before = [[x.clone() for x in tensors(eye)] for eye in eyes]
+    heed = run.D.heed.detach().clone()
+    for step in range(100):
+        train_step([tiny_batch(step)], run)
+    for eye, old in zip(eyes, before, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(tensors(eye), old, strict=True))
+        assert not any(p.requires_grad or p.grad is not None for p in eye.parameters())
+    assert not torch.equal(heed, run.D.heed)
+    if kind is Caring:
+        assert not run.D.eyes.training
+        again = build_here("train.batch=4", "discriminator.mbstd_group=2", "loss.r1.every=2", *off)
+        again.load_state_dict(run.state_dict())
+        assert torch.equal(again.D.heed, run.D.heed)
