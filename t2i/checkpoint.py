@@ -5,13 +5,13 @@ written under another name and renamed when complete, so that a kill or a full d
 """
 
 import errno
-import os
 import shutil
 from pathlib import Path
 
 import torch
 
 from t2i.errors import UserError
+from t2i.files import flush
 from t2i.model import checkpoints, save_model
 from t2i.run import Run
 
@@ -38,9 +38,9 @@ def save(run: Run, run_folder: Path) -> Path:
         with open(partial / STATE, "wb") as file:
             torch.save(run.state_dict(), file)
         for path in partial.iterdir():
-            _flush(path)
+            flush(path)
         partial.rename(target)
-        _flush(target.parent)
+        flush(target.parent)
     except UserError:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -54,15 +54,6 @@ def save(run: Run, run_folder: Path) -> Path:
     for old in folders(run_folder)[: -run.config.log.keep]:
         shutil.rmtree(old)
     return target
-
-
-def _flush(path: Path) -> None:
-    """Waits until a file or folder is on the disk: a rename must not overtake what it names."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def load(run: Run, folder: Path) -> None:

@@ -145,7 +145,10 @@ def _ask(url: str, question: Callable[[Any, str], Any], attempts: int) -> Any:
 
 
 def download(name: str, url: str, target: Path) -> None:
-    """Fetches `url` unless `target` is there. Raises UserError with the command that would do it; name: for whom."""
+    """Fetches `url` unless `target` is there. Raises UserError with the command that would do it; name: for whom.
+
+    Where the file's name holds the start of its SHA-256, as torch's do, that is checked.
+    """
     if target.is_file():
         return
     import huggingface_hub
@@ -157,6 +160,9 @@ def download(name: str, url: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as temporary:
             fetch(url, temporary, attempts=1, progress=sys.stderr.isatty())
+            digest = re.search(r"-([0-9a-f]{8,})\.", target.name)
+            if digest and not sha256(temporary).startswith(digest[1]):
+                raise OSError(f"what came has another SHA-256 than {digest[1]}…")
     except OSError as error:
         raise UserError(
             f"{name}: {target} is not on this machine and could not be fetched ({one_line(error)}); "

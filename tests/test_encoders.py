@@ -28,11 +28,11 @@ from t2i.encoders import pretrained, vgg
 from t2i.encoders.clip import load_clip, resample
 from t2i.encoders.frozen import Frozen
 from t2i.encoders.pretrained import folder, vocabulary
-from t2i.encoders.pretrained.download import fetch
 from t2i.encoders.pretrained.vocabulary import CompactTokenizer, collect
 from t2i.encoders.text import TextEncoder, load_text_encoder
 from t2i.encoders.vgg import Vgg, load_vgg
 from t2i.errors import UserError
+from t2i.files import download
 from t2i.metrics import vgg as vgg_distance
 from t2i.rng import Rng
 from t2i.worlds import scenes
@@ -613,13 +613,13 @@ def test_weight_files_are_fetched_whole_or_not_at_all(tmp_path, monkeypatch, cap
     source.write_bytes(b"weights")
     right = hashlib.sha256(b"weights").hexdigest()[:8]
     for name in ("plain.pt", f"net-{right}.pth"):
-        fetch("net", source.as_uri(), tmp_path / "cache" / name)
+        download("net", source.as_uri(), tmp_path / "cache" / name)
         assert (tmp_path / "cache" / name).read_bytes() == b"weights"
     assert f"net: fetching {source.as_uri()}" in capsys.readouterr().err
-    fetch("net", "file:///nowhere", tmp_path / "cache" / "plain.pt")  # is there
+    download("net", "file:///nowhere", tmp_path / "cache" / "plain.pt")  # is there
     for url, name in ((source.as_uri(), "net-00000000.pth"), ("file:///nowhere", "other.pt")):
         with pytest.raises(UserError, match=r"could not be fetched .*curl -L") as caught:
-            fetch("net", url, tmp_path / "cache" / name)
+            download("net", url, tmp_path / "cache" / name)
         assert "\n" not in str(caught.value)
     assert {p.name for p in (tmp_path / "cache").iterdir()} == {"plain.pt", f"net-{right}.pth"}
     assert socket.getdefaulttimeout() is None

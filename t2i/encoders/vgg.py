@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from t2i.encoders.frozen import Frozen
-from t2i.encoders.pretrained.download import fetch
 from t2i.errors import UserError, closest
+from t2i.files import download
 from t2i.rng import Rng
 
 # What the weights were trained on: pictures in [0, 1] → (channels reversed, factor, mean, standard deviation).
@@ -109,7 +109,7 @@ def load_vgg(
     file = Path(name)
     if name in TORCHVISION:
         file = Path(torch.hub.get_dir()) / "checkpoints" / TORCHVISION[name]
-        fetch(f"vgg={name}", f"https://download.pytorch.org/models/{file.name}", file)
+        download(f"vgg={name}", f"https://download.pytorch.org/models/{file.name}", file)
     elif (SHIPPED / f"{name}.safetensors").is_file():
         file = SHIPPED / f"{name}.safetensors"
     elif not file.is_file():

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from t2i.encoders.pretrained.download import fetch
 from t2i.errors import UserError
+from t2i.files import download
 
 BACKBONES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}  # of download.pytorch.org/models
 
@@ -39,7 +39,7 @@ def load(
     if file and not path.is_file():
         raise UserError(f"{option} {file}: no such file; it is torchvision's {BACKBONES[net]}, usually {home(net)}")
     if not file:
-        fetch(f"lpips {net}", f"https://download.pytorch.org/models/{path.name}", path)
+        download(f"lpips {net}", f"https://download.pytorch.org/models/{path.name}", path)
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):

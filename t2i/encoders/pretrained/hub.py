@@ -12,9 +12,9 @@ import huggingface_hub
 import transformers
 from transformers import dynamic_module_utils
 
-from t2i.encoders.pretrained.download import TIMEOUT
 from t2i.encoders.pretrained.network import one_line
 from t2i.errors import UserError
+from t2i.files import ANSWER
 
 
 def from_hub(name: str, repo: str, read: Callable[[], Any], file: str = "") -> Any:
@@ -25,7 +25,7 @@ def from_hub(name: str, repo: str, read: Callable[[], Any], file: str = "") -> A
         if huggingface_hub.is_offline_mode():
             raise OSError("HF_HUB_OFFLINE is set")
         # The hub's client tries an address that does not answer for minutes.
-        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=TIMEOUT)
+        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=ANSWER)
         print(f"{name}: fetching {repo}", file=sys.stderr)
         with reading():
             return read()

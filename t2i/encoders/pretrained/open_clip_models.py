@@ -12,11 +12,11 @@ import torch
 from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor
 
-from t2i.encoders.pretrained.download import fetch
 from t2i.encoders.pretrained.hub import from_hub, reading
 from t2i.encoders.pretrained.network import Pretrained, Tokens, one_line
 from t2i.encoders.pretrained.vocabulary import CompactTokenizer
 from t2i.errors import UserError
+from t2i.files import download
 
 
 def read(name: str, rest: str) -> Pretrained:
@@ -91,7 +91,7 @@ def _tag_file(name: str, entry: dict[str, Any]) -> str:
         return from_hub(name, repo, first, files[0])
     url = entry["url"]
     target = Path.home() / ".cache" / "clip" / url.rpartition("/")[2]
-    fetch(name, url, target)
+    download(name, url, target)
     return str(target)
 
 
