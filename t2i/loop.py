@@ -13,6 +13,7 @@ from t2i.config import Config
 from t2i.data.loader import Loader
 from t2i.errors import UserError, closest
 from t2i.files import lock
+from t2i.interfaces import Stage
 from t2i.launch import Launch
 from t2i.log import Log, describe
 from t2i.run import Run
@@ -99,7 +100,8 @@ def steps(run: Run, place: Launch, folder: Path) -> bool:
             over = run.images >= goal or leaving
             if log:
                 log.step(run, terms, broken + loader.broken_count)
-            if judge and (passed(settings.eval.every, run) or run.images >= goal):
+            grown = run.stage == Stage(settings.model.resolution)  # what the reference shows
+            if judge and grown and (passed(settings.eval.every, run) or run.images >= goal):
                 scores, seconds = judge(run)
                 if log:
                     log.scores(run, scores, seconds)
