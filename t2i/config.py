@@ -15,6 +15,8 @@ from t2i import nets, schedule
 from t2i.errors import UserError, closest
 from t2i.schedule import Schedule
 
+KINDS = ("generator", "discriminator")
+
 
 @dataclass
 class Data:
@@ -165,16 +167,12 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        """UserError with all that is wrong; with the networks' own settings once all others are right, since asking
-        them takes importing them."""
+        """UserError with all that is wrong: in the networks' own settings, which takes importing them, last."""
         _refuse(_problems(self))
-        for kind in ("generator", "discriminator"):
+        for kind in KINDS:
             setattr(self, kind, _network(kind, getattr(self, kind)))
-        _refuse(
-            f"{kind}.{problem}"
-            for kind in ("generator", "discriminator")
-            for problem in getattr(self, kind).problems(self.model.resolution)
-        )
+        asked = {kind: getattr(self, kind).problems(self.model.resolution) for kind in KINDS}
+        _refuse(f"{kind}.{problem}" for kind, problems in asked.items() for problem in problems)
         _refuse(_growth(self))
 
 
@@ -229,7 +227,7 @@ def _growth(c: Config) -> list[str]:
             bad.append(f"stages[0].kimg={c.stages[0].kimg}: growth begins at 0; say there at which resolution")
         if grown != c.model.resolution:
             bad.append(f"stages[-1].resolution={grown}: growth must end at model.resolution={c.model.resolution}")
-        for kind in ("generator", "discriminator"):
+        for kind in KINDS:
             if not getattr(c, kind).GROWS:
                 bad.append(f"{kind}.name={getattr(c, kind).name}: does not grow; leave resolution out of stages")
     if not bad:
@@ -341,7 +339,12 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
         if "=" not in item or item.startswith("-"):
             raise UserError(f"argument {item!r}: write key=value, for example train.batch=8")
     try:
-        given: Any = OmegaConf.merge(_read(Path(path)) if path else {}, OmegaConf.from_dotlist(list(overrides)))
+        file: Any = _read(Path(path)) if path else OmegaConf.create()
+        said: Any = OmegaConf.from_dotlist(list(overrides))
+        for kind in KINDS:  # the command line may name another network than the file
+            if (name := OmegaConf.select(said, f"{kind}.name")) and OmegaConf.is_dict(file.get(kind)):
+                file[kind] = nets.shared(f"{kind}s", str(name), file[kind])
+        given = OmegaConf.merge(file, said)
     except OmegaConfBaseException as error:
         raise UserError(_explain(error)) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
