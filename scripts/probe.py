@@ -7,7 +7,9 @@
                                                    a model of pictures of two objects: has each the colour it was given?
 
 Prompts name pairs of colour and object, or two such pairs: some that training shows, some that it never does. The same
-shares of drawn pictures are the ceiling: what the classifier makes of pictures that are right.
+shares of drawn pictures are the ceiling: what the classifier makes of pictures that are right. Those of pictures that
+show no object (noise, the ground alone, an ellipse or a scribble in the object's colour and place, the object warped or
+blurred beyond knowing) are the floor: what it makes of pictures that are wrong.
 """
 
 import argparse
