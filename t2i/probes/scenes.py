@@ -176,7 +176,7 @@ def train(
 
 
 # What a lesson is made of, in parts of a batch.
-LESSON = {"true": 0.34, "moved": 0.2, "bare": 0.08, "shaped": 0.22, "torn": 0.07, "blurred": 0.07, "noise": 0.02}
+LESSON = {"true": 0.3, "moved": 0.18, "bare": 0.06, "shaped": 0.32, "torn": 0.06, "blurred": 0.06, "noise": 0.02}
 
 
 def lesson(apart: Apart, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
@@ -196,9 +196,9 @@ def lesson(apart: Apart, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
     thing[bare] = 0
 
     m = int(shaped.sum())
-    wild = 0.5 * rng.rand(m) * (rng.rand(m) < 0.7)
-    shape = shapes(apart[shaped], wild, rng, torch.where(rng.rand(m) < 0.7, 2.0, 8.0))
-    marked = rng.rand(m, 1, 1, 1) < 0.6
+    wild = 0.5 * rng.rand(m) * (rng.rand(m) < 0.55)
+    shape = shapes(apart[shaped], wild, rng, torch.where(rng.rand(m) < 0.6, 2.0, 8.0))
+    marked = ((wild > 0) & (rng.rand(m) < 0.7))[:, None, None, None]
     shape[:, :3] = torch.where(marked, scrawled(shape[:, :3], rng) * shape[:, 3:], shape[:, :3])
     thing[shaped] = shape
 

@@ -50,6 +50,7 @@ def floors(apart: Apart, rng: Rng) -> dict[str, Tensor]:
         "noise": 2 * rng.rand(*whole.shape) - 1,
         "background": ground,
         "ellipse": lay(ground, shapes(apart, 0, rng)),
+        "box": lay(ground, shapes(apart, 0, rng, power=8.0)),
         "scribble": lay(ground, shapes(apart, 0.5, rng, marked=True)),
         "warped": lay(ground, warped(thing, torch.full((len(apart),), 0.3), rng)),
         "blurred": blur(whole, SIGMA),
