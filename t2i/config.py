@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from t2i import nets, schedule
-from t2i.errors import UserError, closest
+from t2i.errors import UserError, closest, not_one_of, wrong
 from t2i.schedule import Schedule
 
 KINDS = ("generator", "discriminator")
@@ -259,12 +259,8 @@ def _problems(c: Config) -> list[str]:
     t = c.train
     bad: list[str] = []
 
-    def check(ok: bool, name: str, value: Any, remedy: str) -> None:
-        if not ok:
-            bad.append(f"{name}={value}: {remedy}")
-
-    def one_of(name: str, value: str, *known: str) -> None:
-        check(value in known, name, value, closest(value, known))
+    check = lambda ok, name, value, remedy: bad.extend(wrong(ok, name, value, remedy))
+    one_of = lambda name, value, *known: bad.extend(not_one_of(name, value, *known))
 
     check(bool(c.name) and "/" not in c.name and c.name not in (".", ".."), "name", repr(c.name), "a plain folder name")
     r = c.model.resolution

@@ -182,3 +182,12 @@ def test_shipped_configs_load_and_their_losses_exist(path):
     c = config.load(path)
     assert losses.choose("discriminator", c)
     assert losses.choose("generator", c)
+
+
+def test_another_network_on_the_command_line_takes_what_it_knows_of_the_files_options():
+    scenes = Path(__file__).parents[1] / "configs" / "scenes.yaml"
+    found = config.load(scenes, ["generator.name=stylegan3", "generator.layers=6"]).generator
+    assert (found.name, found.layers, found.channel_base, found.latent_dim) == ("stylegan3", 6, 1024, 64)
+    assert not hasattr(found, "noise")
+    with pytest.raises(UserError, match=r"generator\.noise"):
+        config.load(scenes, ["generator.name=stylegan3", "generator.noise=true"])
