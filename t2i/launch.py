@@ -82,8 +82,10 @@ def heard(settings: Config, said: Mapping[str, str]) -> Config:
                 "give one of them"
             )
         train = replace(train, precision=mixed)
-    rounds = int(said.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1"))
-    if rounds > 1:
+    given = said.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    if not given.isdecimal():
+        raise UserError(f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={given}: a whole number; or say train.accumulate=N")
+    if (rounds := int(given)) > 1:
         if train.accumulate not in (1, rounds):
             raise UserError(
                 f"train.accumulate={train.accumulate}: accelerate launch --gradient_accumulation_steps {rounds} says "

@@ -103,7 +103,7 @@ def steps(run: Run, place: Launch, folder: Path) -> bool:
             grown = run.stage == Stage(settings.model.resolution)  # what the reference shows
             if judge and grown and (passed(settings.eval.every, run) or run.images >= goal):
                 scores, seconds = judge(run)
-                if log:
+                if log and scores:
                     log.scores(run, scores, seconds)
             if log:
                 if over or passed(settings.log.snapshot_kimg, run):

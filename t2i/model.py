@@ -269,11 +269,13 @@ def _read_description(path: Path) -> tuple[Config, int, float, Stage]:
         stage = Stage(int(values["stage"]["resolution"]), float(values["stage"]["alpha"]))
         if stage.resolution not in (stages.resolutions(config) or (config.model.resolution,)):
             raise UserError(f"stage.resolution={stage.resolution}: none of the config's")
+        if not 0 <= stage.alpha <= 1:
+            raise UserError(f"stage.alpha={stage.alpha}: from 0 to 1")
         return config, int(values["text_dim"]), float(values["kimg"]), stage
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: {getattr(error, 'full_key', '') or 'config'}: {reason}; {written}") from None
-    except (UserError, TypeError, ValueError) as error:
+    except (UserError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: {_line(error)}; {written}") from None
     except KeyError as error:
         raise UserError(f"{path}: lacks {error}; {AGAIN}") from None

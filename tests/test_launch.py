@@ -49,6 +49,12 @@ def test_gradient_accumulation():
         launch.heard(settings("train.batch=30"), environment)
 
 
+@pytest.mark.parametrize("said", ["many", "auto", "-1", ""])
+def test_rounds_that_are_no_number(said):
+    with pytest.raises(UserError, match=f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={said}: a whole number"):
+        launch.heard(settings(), {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": said})
+
+
 def test_what_is_heard_holds_in_every_stage():
     from t2i import stages
 

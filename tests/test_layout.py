@@ -15,7 +15,7 @@ FREE = {"errors", "interfaces", "rng", "parallel", "files", "pictures", "schedul
 # Each part may import those before it, and FREE.
 ORDER = [
     # what a run is made of
-    "painting", "worlds", "encoders", "nets", "config", "stages", "data", "augment", "objective", "run",
+    "painting", "worlds", "encoders", "nets", "growth", "config", "stages", "data", "augment", "objective", "run",
     "conditioning", "views", "losses", "build", "ema", "step", "launch",
     # what comes of it, and what is done with that
     "machine", "model", "checkpoint", "probes", "metrics", "evaluation", "log", "loop",
