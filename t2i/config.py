@@ -226,7 +226,10 @@ ABOVE_0 = (
     "model.width", "train.kimg", "train.batch", "train.accumulate", "train.d_steps", "optim.g.eps", "optim.d.eps",
     "ada.speed_kimg", "ada.every", "log.every", "log.keep", "log.grid", "log.checkpoint_kimg",
 )  # fmt: skip
-FROM_0 = ("data.workers", "encoders.vgg_size", "train.minutes", "log.snapshot_kimg", "eval.every")
+FROM_0 = {
+    "data.workers": "0 or more", "encoders.vgg_size": "a side in pixels, or 0", "train.minutes": "0 (no limit) or more",
+    "log.snapshot_kimg": "0 (never) or more", "eval.every": "0 (never) or more kimg",
+}  # fmt: skip
 
 
 def _problems(c: Config) -> list[str]:
@@ -243,9 +246,9 @@ def _problems(c: Config) -> list[str]:
     for name in ABOVE_0:
         value = attrgetter(name)(c)
         check(value > 0, name, value, "must be above 0")
-    for name in FROM_0:
+    for name, remedy in FROM_0.items():
         value = attrgetter(name)(c)
-        check(value >= 0, name, value, "0 or more")
+        check(value >= 0, name, value, remedy)
     check(c.model.width < float("inf"), "model.width", c.model.width, "a finite factor")
     check(abs(c.seed) < 2**63, "seed", c.seed, "a whole number of at most 63 bits")
     one_of("encoders.vgg_preprocessing", c.encoders.vgg_preprocessing, "torchvision", "caffe")
