@@ -71,6 +71,8 @@ def _check(field: str, option: str, value: Any, kind: Any) -> None:
         raise UserError(f"{field}={value}: {problem}")
     if option == "temperature" and min(schedule.values(value)) <= 0:
         raise UserError(f"{field}={value}: must be above 0")
+    if option == "gamma" and min(schedule.values(value)) < 0:
+        raise UserError(f"{field}={value}: must be 0 or more")
 
 
 def due(terms: list[Term], step: int, kimg: float) -> list[Term]:
