@@ -13,7 +13,6 @@ from t2i.config import Config
 from t2i.data.loader import Loader
 from t2i.errors import UserError, closest
 from t2i.files import lock
-from t2i.interfaces import Stage
 from t2i.launch import Launch
 from t2i.log import Log, describe
 from t2i.run import Run
@@ -100,10 +99,9 @@ def steps(run: Run, place: Launch, folder: Path) -> bool:
             over = run.images >= goal or leaving
             if log:
                 log.step(run, terms, broken + loader.broken_count)
-            grown = run.stage == Stage(settings.model.resolution)  # what the reference shows
-            if judge and grown and (passed(settings.eval.every, run) or run.images >= goal):
+            if judge and (passed(settings.eval.every, run) or run.images >= goal):
                 scores, seconds = judge(run)
-                if log:
+                if log and scores:
                     log.scores(run, scores, seconds)
             if log:
                 if over or passed(settings.log.snapshot_kimg, run):
