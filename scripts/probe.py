@@ -33,7 +33,7 @@ def parser() -> options.Parser:
     add("--json", type=Path, help="write all numbers, those of every object too, to this file, as one flat mapping")
     add("--probe", type=Path, help="folder of the classifier (the shipped one)")
     add("--train", action="store_true", help="train the classifier and write it to --probe")
-    add("--scenes", type=int, default=12000, help="with --train: how many to draw (%(default)s)")
+    add("--scenes", type=int, default=9000, help="with --train: how many to draw (%(default)s)")
     add("--epochs", type=int, default=8, help="with --train: passes over them (%(default)s)")
     return p
 

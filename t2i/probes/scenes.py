@@ -134,7 +134,7 @@ def _subjects(plans: list[dict[str, Any]]) -> tuple[list[str], list[str | None]]
 
 
 def train(
-    count: int = 12000,
+    count: int = 9000,
     epochs: int = 8,
     seed: int = 0,
     batch: int = 128,
