@@ -14,8 +14,8 @@ import argparse
 from pathlib import Path
 
 from t2i import options, probes
-from t2i.arguments import DEVICE, at_least
 from t2i.errors import run_command
+from t2i.options import DEVICE, at_least
 
 
 def parser() -> options.Parser:

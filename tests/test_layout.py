@@ -19,7 +19,7 @@ ORDER = [
     "conditioning", "views", "losses", "build", "ema", "step", "launch",
     # what comes of it, and what is done with that
     "machine", "model", "checkpoint", "probes", "metrics", "evaluation", "log", "loop",
-    "options", "arguments", "prompts", "drawing", "search", "fit", "benchmark", "ablation", "convert",
+    "options", "prompts", "drawing", "search", "fit", "benchmark", "ablation", "convert",
     # commands
     "manual", "train", "__init__",
 ]  # fmt: skip
