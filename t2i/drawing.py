@@ -51,7 +51,7 @@ def draw(
 def load_for(
     prompts: list[str], checkpoint: str | None, device: Any = None, say: Callable[[str], Any] = print
 ) -> Model:
-    """A model, and what its text encoder does not read of the prompts. device None: a GPU where there is one."""
+    """A model, and what its text encoder does not read of the prompts. device None: cuda where there is one."""
     model = load_model(checkpoint, device)
     say(f"model: {model.path} ({model.kimg:g} kimg, {model.resolution}×{model.resolution})")
     for prompt in dict.fromkeys(prompts):

@@ -173,7 +173,7 @@ def _storable(state: Mapping[str, Tensor], dtype: torch.dtype | None, folder: Pa
 def load_model(path: str | Path | None = None, device: str | torch.device | None = "cpu") -> Model:
     """A model from a run (its newest checkpoint), a checkpoint, a model folder, or a run's or shipped model's name.
 
-    None takes the run whose checkpoint is newest, or else the model that ships with the package. device None: a GPU
+    None takes the run whose checkpoint is newest, or else the model that ships with the package. device None: cuda
     where there is one.
     Raises UserError with one line where there is no such model or it cannot be read.
     """

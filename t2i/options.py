@@ -1,10 +1,10 @@
-"""What the commands' options have in common. Imports nothing heavy: --help and a misspelt option answer at once.
+"""The options of commands. A dataclass's fields become options, with their names, types, defaults and comments.
 
-Many are made from a dataclass: each field's name, type, default and comment (behind it, or above it where it is long)
-are those of one option, so whoever adds a field has added the option. The same word means the same everywhere:
-KEY=VALUE changes a setting of a configuration, lists of values have commas (--seeds 0,1), lists of files have spaces
-(as shells expand *.yaml), --seed is one number, --out is what is written, --json where figures go, --device cpu, cuda
-or cuda:1, --precision as train.precision.
+A comment stands behind its field, or above it where it is long. So whoever adds a field has added the option.
+
+The same word means the same in every command: KEY=VALUE changes a setting of a configuration, lists of values have
+commas (--seeds 0,1), lists of files have spaces (as shells expand *.yaml), --seed is one number, --out is what is
+written, --json where figures go, --device cpu, cuda or cuda:1, --precision as train.precision.
 """
 
 import argparse
@@ -20,6 +20,8 @@ from t2i.errors import UserError
 DEVICE = "cpu, cuda, cuda:1, ... (cuda where there is one)"  # the help of --device
 OVERRIDES = "settings of the configuration, such as train.batch=8"
 OPEN: Any = None  # the default of a field whose real default depends on others; its comment says which that is
+DEVICE = "cpu, cuda, cuda:1, ... (cuda where there is one)"  # the help of --device
+OVERRIDES = "settings of the configuration, such as train.batch=8"
 
 
 class Parser(argparse.ArgumentParser):
