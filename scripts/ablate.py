@@ -15,9 +15,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from t2i.arguments import OVERRIDES, at_least, whole_numbers
 from t2i.errors import run_command
-from t2i.options import Parser
+from t2i.options import OVERRIDES, Parser, at_least, whole_numbers
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:

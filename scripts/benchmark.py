@@ -15,9 +15,8 @@ networks are timed by processor time, so that other programs count little.
 import argparse
 from pathlib import Path
 
-from t2i.arguments import DEVICE, OVERRIDES, at_least, words
 from t2i.errors import run_command
-from t2i.options import Parser
+from t2i.options import DEVICE, OVERRIDES, Parser, at_least, words
 
 # The published network that the figures are compared with.
 STANDARD = [

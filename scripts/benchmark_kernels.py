@@ -13,9 +13,8 @@ import argparse
 import os
 from pathlib import Path
 
-from t2i.arguments import DEVICE, OVERRIDES, at_least, whole_numbers
 from t2i.errors import run_command
-from t2i.options import Parser
+from t2i.options import DEVICE, OVERRIDES, Parser, at_least, whole_numbers
 
 STANDARD = [
     "generator.name=stylegan3", "generator.channel_base=16384", "discriminator.channel_base=16384",

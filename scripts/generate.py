@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from t2i.errors import UserError, run_command
-from t2i.options import OPEN, Parser, add_options, flag, given
+from t2i.options import DEVICE, OPEN, Parser, add_options, flag, given
 from t2i.prompts import Drawing, Sampling, read_prompts, slug
 from t2i.search.settings import Settings, choices
 
@@ -99,7 +99,7 @@ def parser() -> Parser:
     p.add_argument("--checkpoint", metavar="RUN", help="a run, a checkpoint, a model folder, or one's name")
     p.add_argument("--out", type=Path, metavar="PNG", help="the grid (out/<first prompt>.png); of a search, its folder")
     p.add_argument("--singles", type=Path, metavar="DIR", help="also save each picture, and how it was made as JSON")
-    p.add_argument("--device", help="cpu, cuda, cuda:1, ... (a GPU where there is one)")
+    p.add_argument("--device", help=DEVICE)
     s = p.add_argument_group("search", "with --search, a budget of generator evaluations buys the best pictures")
     add_options(s, Settings, SAMPLING, NAMES, algorithm=OPEN)
     r = p.add_argument_group("replay")

@@ -93,13 +93,12 @@ def features(name: str) -> Any:
     """What computes the features of --clip, or None: on a GPU if there is one, else in the worker processes."""
     if not name:
         return None
-    import torch
-
     from t2i.data.features import Features
     from t2i.encoders.clip import load_clip
+    from t2i.machine import find_device
 
     try:
-        return Features(load_clip(name, "cuda" if torch.cuda.is_available() else "cpu"))
+        return Features(load_clip(name, find_device()))
     except UserError as error:
         raise UserError(f"--clip {name}: {error}") from None
 

@@ -15,13 +15,13 @@ blurred beyond knowing) are the floor: what it makes of pictures that are wrong.
 import argparse
 from pathlib import Path
 
-from t2i import options, probes
-from t2i.arguments import DEVICE, at_least
+from t2i import probes
 from t2i.errors import run_command
+from t2i.options import DEVICE, Parser, at_least
 
 
-def parser() -> options.Parser:
-    p = options.Parser(__doc__)
+def parser() -> Parser:
+    p = Parser(__doc__)
     add = p.add_argument
     add("--checkpoint", help="run, checkpoint or model folder (default: the newest run, or the shipped model)")
     add("--world", choices=probes.known(), default="scenes", help="of the shards that it was trained on (%(default)s)")
@@ -46,15 +46,12 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 
 def main(given: list[str] | None = None) -> None:
     o = arguments(given)
-    import torch
-
     from t2i.probes import measure
 
     if o.train:
         measure.train(o.world, o.scenes, o.epochs, o.seed, o.probe)
     else:
-        device = o.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        measure.judge(o.world, o.checkpoint, o.count, o.seed, o.truncation, o.noise, device, o.probe, o.json)
+        measure.judge(o.world, o.checkpoint, o.count, o.seed, o.truncation, o.noise, o.device, o.probe, o.json)
 
 
 if __name__ == "__main__":

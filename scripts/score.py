@@ -21,7 +21,7 @@ def parser() -> options.Parser:
     options.add_options(p, Request, leave_out=["networks"])
     judges = p.add_argument_group("networks that judge, where they are not in their usual place")
     for name, setting in networks.declared().items():
-        judges.add_argument(metrics.option(name), metavar=setting.metavar, help=setting.help)
+        judges.add_argument(options.flag(name), metavar=setting.metavar, help=setting.help)
     p.add_argument("--compare", nargs="+", metavar="JSON", help="print these files side by side, and do nothing else")
     p.add_argument("--force", action="store_true", help="with --compare: even where the protocols differ")
     return p

@@ -11,7 +11,7 @@ table.json are made anew from all rows.
 from pathlib import Path
 
 from t2i.errors import run_command
-from t2i.options import Parser, add_options, given
+from t2i.options import DEVICE, Parser, add_options, given
 from t2i.search.comparison import DEFAULTS, VARIED, Comparison, build_cells, shared_settings
 from t2i.search.settings import Settings, choices
 
@@ -36,7 +36,7 @@ def parser() -> Parser:
     p = Parser(__doc__, choices())
     p.add_argument("--checkpoint", default="scenes-stylegan2", help="(%(default)s)")
     add_options(p, Comparison)
-    p.add_argument("--device", help="cpu, cuda, cuda:1, ... (a GPU where there is one)")
+    p.add_argument("--device", help=DEVICE)
     p.add_argument("--out", type=Path, default=Path("out/search-table"), help="(%(default)s)")
     add_options(p.add_argument_group("of every run"), Settings, VARIED, **DEFAULTS)
     o = p.add_argument_group("overhead")

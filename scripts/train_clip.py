@@ -14,10 +14,9 @@ import argparse
 import json
 from pathlib import Path
 
-from t2i.arguments import DEVICE
 from t2i.errors import run_command
 from t2i.fit.options import ClipOptions
-from t2i.options import Parser, add_options, given
+from t2i.options import DEVICE, Parser, add_options, given
 
 
 def arguments() -> argparse.Namespace:

@@ -10,10 +10,9 @@ the losses read. The file holds float16 weights in torchvision's naming.
 import argparse
 from pathlib import Path
 
-from t2i.arguments import DEVICE, whole_numbers
 from t2i.errors import UserError, run_command
 from t2i.fit.options import VggOptions
-from t2i.options import Parser, add_options, given
+from t2i.options import DEVICE, Parser, add_options, given, whole_numbers
 
 
 def arguments() -> argparse.Namespace:

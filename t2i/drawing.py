@@ -51,17 +51,13 @@ def draw(
 def load_for(
     prompts: list[str], checkpoint: str | None, device: Any = None, say: Callable[[str], Any] = print
 ) -> Model:
-    """A model, and what its text encoder does not read of the prompts. device None: a GPU where there is one."""
-    model = load_model(checkpoint, device or default_device())
+    """A model, and what its text encoder does not read of the prompts. device None: cuda where there is one."""
+    model = load_model(checkpoint, device)
     say(f"model: {model.path} ({model.kimg:g} kimg, {model.resolution}×{model.resolution})")
     for prompt in dict.fromkeys(prompts):
         if cut := model.text_encoder.cut(prompt):
             say(f"prompt {prompt!r} is longer than the text encoder reads; not read: {cut!r}")
     return model
-
-
-def default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def provenance(model: Model, sampling: Sampling) -> dict[str, Any]:

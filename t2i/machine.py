@@ -13,15 +13,15 @@ from t2i.errors import UserError
 from t2i.version import __version__
 
 
-def find_device(name: str | None) -> torch.device:
-    """The device of a name, None being cuda where there is one. UserError where it cannot be used."""
+def find_device(name: str | torch.device | None = None) -> torch.device:
+    """The device of a name; None is cuda where there is one. UserError where it cannot be used."""
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         reason = textwrap.shorten(str(error), 240, placeholder=" ...")
-        raise UserError(f"--device {name}: {reason}; use cpu") from None
+        raise UserError(f"device {name}: {reason}; use cpu") from None
     return device
 
 

@@ -4,6 +4,8 @@ import ast
 import json
 from pathlib import Path
 
+from t2i.options import comment_of
+
 HERE = Path(__file__).parent
 EMPTY: dict[str, object] = {"list": [], "dict": {}}
 
@@ -38,7 +40,8 @@ def _fields(name: str, prefix: str, classes: dict[str, ast.ClassDef], source: st
         if kind in classes:
             lines += _fields(kind, f"{prefix}{field}.", classes, source)
             continue
-        lines.append(f"  {prefix}{field}={_default(node.value)}{_comment(node, rows)}")
+        comment = comment_of(node, rows)
+        lines.append(f"  {prefix}{field}={_default(node.value)}" + (f"  # {comment}" if comment else ""))
     return lines
 
 
@@ -50,17 +53,3 @@ def _default(value: ast.expr) -> str:
     else:
         made = ast.literal_eval(value)
     return (made or "''") if isinstance(made, str) else json.dumps(made).replace('"', "")
-
-
-def _comment(node: ast.AnnAssign, rows: list[str]) -> str:
-    """Behind the setting, or in the lines above it."""
-    last = rows[(node.end_lineno or node.lineno) - 1]
-    _, found, behind = last[node.end_col_offset or 0 :].partition("#")
-    if found:
-        return f"  # {behind.strip()}"
-    above: list[str] = []
-    for row in reversed(rows[: node.lineno - 1]):
-        if not row.strip().startswith("#"):
-            break
-        above.insert(0, row.strip().lstrip("# "))
-    return f"  # {' '.join(above)}" if above else ""

@@ -25,6 +25,7 @@ from t2i.config import Config
 from t2i.encoders.text import load_text_encoder
 from t2i.errors import UserError, closest
 from t2i.interfaces import Judgement, Stage, Text
+from t2i.machine import find_device
 from t2i.rng import SampleRng
 from t2i.version import __version__
 
@@ -169,17 +170,14 @@ def _storable(state: Mapping[str, Tensor], dtype: torch.dtype | None, folder: Pa
     return stored
 
 
-def load_model(path: str | Path | None = None, device: str | torch.device = "cpu") -> Model:
+def load_model(path: str | Path | None = None, device: str | torch.device | None = "cpu") -> Model:
     """A model from a run (its newest checkpoint), a checkpoint, a model folder, or a run's or shipped model's name.
 
-    None takes the run whose checkpoint is newest, or else the model that ships with the package.
+    None takes the run whose checkpoint is newest, or else the model that ships with the package. device None: cuda
+    where there is one.
     Raises UserError with one line where there is no such model or it cannot be read.
     """
-    try:
-        device = torch.device(device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise UserError(f"device {device}: {_line(error)}; use cpu") from None
+    device = find_device(device)
     folder = find_model(path)
     config, text_dim, kimg, stage = _read_description(folder / DESCRIPTION)
     try:

@@ -1,19 +1,27 @@
-"""Options of a command from a dataclass: each field's name, type, default and comment are those of one option.
+"""The options of commands. A dataclass's fields become options, with their names, types, defaults and comments.
 
-The comment stands behind the field, or above it where it is long. So whoever adds a field has added the option.
+A comment stands behind its field, or above it where it is long. So whoever adds a field has added the option.
+
+The same word means the same in every command: KEY=VALUE changes a setting of a configuration, lists of values have
+commas (--seeds 0,1), lists of files have spaces (as shells expand *.yaml), --seed is one number, --out is what is
+written, --json where figures go, --device cpu, cuda or cuda:1, --precision as train.precision.
 """
 
 import argparse
 import ast
 import inspect
 import textwrap
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn, get_args, get_type_hints
 
 from t2i.errors import UserError
 
+DEVICE = "cpu, cuda, cuda:1, ... (cuda where there is one)"  # the help of --device
+OVERRIDES = "settings of the configuration, such as train.batch=8"
 OPEN: Any = None  # the default of a field whose real default depends on others; its comment says which that is
+DEVICE = "cpu, cuda, cuda:1, ... (cuda where there is one)"  # the help of --device
+OVERRIDES = "settings of the configuration, such as train.batch=8"
 
 
 class Parser(argparse.ArgumentParser):
@@ -91,3 +99,31 @@ def comment_of(field: ast.AnnAssign, lines: list[str]) -> str:
         above.insert(0, line.strip("# "))
     last = lines[(field.end_lineno or field.lineno) - 1].encode()[field.end_col_offset or 0 :].decode()
     return " ".join([*above, last.partition("#")[2].strip()]).strip()
+
+
+# ---- checks of values
+
+
+def at_least(options: Any, **least: int) -> None:
+    """UserError where an option that is given (or a number of a list) is below its least value."""
+    for name, smallest in least.items():
+        value = getattr(options, name)
+        numbers = value if isinstance(value, list) else [] if value is None else [value]
+        if any(number < smallest for number in numbers):
+            raise UserError(f"{flag(name)} {','.join(map(str, numbers))}: must be {smallest} or more")
+
+
+def whole_numbers(text: str, option: str) -> list[int]:
+    """'0,1,2' → [0, 1, 2]."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{option} {text}: whole numbers with commas between, such as 0,1,2") from None
+
+
+def words(text: str, option: str, known: Sequence[str]) -> list[str]:
+    """'fp32,bf16' → ['fp32', 'bf16'], all of them known."""
+    for word in text.split(","):
+        if word not in known:
+            raise UserError(f"{option} {word}: known: {', '.join(known)}")
+    return text.split(",")

@@ -14,12 +14,13 @@ MODULES = sorted((ROOT / "t2i").rglob("*.py"))
 FREE = {"errors", "interfaces", "rng", "parallel", "files", "pictures", "schedule", "version"}
 # Each part may import those before it, and FREE.
 ORDER = [
+    "options",  # of commands, checked before anything heavy is imported
     # what a run is made of
     "painting", "worlds", "encoders", "nets", "growth", "config", "stages", "data", "augment", "objective", "run",
     "conditioning", "views", "losses", "build", "ema", "step", "launch",
     # what comes of it, and what is done with that
     "machine", "model", "checkpoint", "probes", "metrics", "evaluation", "log", "loop",
-    "options", "arguments", "prompts", "drawing", "search", "fit", "benchmark", "ablation", "convert",
+    "prompts", "drawing", "search", "fit", "benchmark", "ablation",
     # commands
     "manual", "train", "__init__",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from t2i import arguments
+from t2i import options
 from t2i.benchmark import startup
 from t2i.benchmark.table import table
 from t2i.errors import UserError
@@ -115,12 +115,12 @@ def test_table():
 
 
 def test_values_are_checked():
-    arguments.at_least(SimpleNamespace(some_count=None), some_count=1)
+    options.at_least(SimpleNamespace(some_count=None), some_count=1)
     with pytest.raises(UserError, match="--some-count 0: must be 1 or more"):
-        arguments.at_least(SimpleNamespace(some_count=0), some_count=1)
+        options.at_least(SimpleNamespace(some_count=0), some_count=1)
     with pytest.raises(UserError, match="--some-count 3,0: must be 1 or more"):
-        arguments.at_least(SimpleNamespace(some_count=[3, 0]), some_count=1)
-    assert arguments.whole_numbers("0,12", "--seeds") == [0, 12]
-    assert arguments.words("a,b", "--kind", ["a", "b", "c"]) == ["a", "b"]
+        options.at_least(SimpleNamespace(some_count=[3, 0]), some_count=1)
+    assert options.whole_numbers("0,12", "--seeds") == [0, 12]
+    assert options.words("a,b", "--kind", ["a", "b", "c"]) == ["a", "b"]
     with pytest.raises(UserError, match="--kind d: known: a, b, c"):
-        arguments.words("a,d", "--kind", ["a", "b", "c"])
+        options.words("a,d", "--kind", ["a", "b", "c"])

@@ -6,8 +6,8 @@ Without torch: a mistake is told before that is imported.
 from dataclasses import dataclass, field
 from typing import Any
 
-from t2i.arguments import at_least
 from t2i.errors import UserError, closest
+from t2i.options import at_least
 
 
 @dataclass

@@ -22,9 +22,3 @@ def check(names: Sequence[str]) -> None:
     for name in names:
         if name not in known():
             raise UserError(f"metric {name}: {closest(name, known())}")
-
-
-def option(setting: str) -> str:
-    """How score.py spells a setting: lpips_alex → --lpips-alex. Errors take such a function, as others spell it
-    otherwise."""
-    return f"--{setting.replace('_', '-')}"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from t2i import metrics
 from t2i.errors import UserError
-from t2i.metrics import networks, option
+from t2i.metrics import networks
+from t2i.options import flag
 
 MOST = 30000  # pictures, where nobody says how many: the protocol of COCO
 
@@ -37,7 +38,7 @@ class Request:
         for name, least in (("samples", 2), ("reference_count", 2), ("pairs", 1), ("bootstrap", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
-                raise UserError(f"{option(name)} {value}: {least} or more")
+                raise UserError(f"{flag(name)} {value}: {least} or more")
         if self.noise not in ("const", "random"):
             raise UserError(f"--noise {self.noise}: const or random")
         metrics.check(self.names or [])

@@ -12,6 +12,7 @@ from accelerate.utils import parse_flag_from_env
 
 from t2i import files
 from t2i.errors import UserError
+from t2i.machine import find_device
 from t2i.metrics import bootstrap, clip_score, compare, networks, protocol, sources, suite
 from t2i.metrics.networks import Settings
 from t2i.metrics.request import MOST, Request
@@ -25,8 +26,7 @@ def run(r: Request) -> None:
         write(r.json, {})  # what cannot be written should be known before the work, not after
     # As Accelerator does it: several processes of accelerate launch on CPUs.
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
-    here = r.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    device = str(state.device) if state.num_processes > 1 else here
+    device = str(state.device if state.num_processes > 1 else find_device(r.device))
     try:
         result, captions = agreement(r, device) if r.agreement else score(r, device)
         if state.is_main_process:

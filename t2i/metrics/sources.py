@@ -19,8 +19,8 @@ from t2i.data.prepare import to_rgb
 from t2i.data.samples import Samples
 from t2i.data.tars import BadSample
 from t2i.errors import UserError
-from t2i.metrics import option
 from t2i.model import WEIGHTS, Model
+from t2i.options import flag
 from t2i.pictures import to_uint8
 from t2i.probes import scenes
 from t2i.rng import derive_seed
@@ -52,7 +52,7 @@ class Reference:
         seed: int = 0,
         cache: str | Path = "shards/.cache",
         setting: str = "reference",
-        spell: Callable[[str], str] = option,
+        spell: Callable[[str], str] = flag,
     ):
         """UserError where there are no shards or they hold nothing that can be read; it names the setting that the
         shards were given by, as the user spells it."""

@@ -51,7 +51,7 @@ def judge(
     seed: int = 0,
     truncation: float = 1.0,
     noise: str = "const",
-    device: str = "cpu",
+    device: str | None = None,
     folder: Path | None = None,
     file: Path | None = None,
 ) -> None:

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from t2i.drawing import default_device
 from t2i.model import load_model
 from t2i.probes import scenes as judge
 from t2i.prompts import read_lines
@@ -45,7 +44,7 @@ def compare(
     out: Path,
 ) -> str:
     """Runs what is not in rows.jsonl yet, and returns the table. shared: the settings that make runs comparable."""
-    model = load_model(checkpoint, device or default_device())
+    model = load_model(checkpoint, device)
     wanted = read_captions(comparison)
     rows_file = out / "rows.jsonl"
     out.mkdir(parents=True, exist_ok=True)

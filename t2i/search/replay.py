@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from t2i.drawing import default_device, explain_os_errors, save_png, weights_digest
+from t2i.drawing import explain_os_errors, save_png, weights_digest
 from t2i.errors import UserError
 from t2i.model import Model, load_model
 from t2i.search.evaluate import Evaluator
@@ -18,7 +18,7 @@ from t2i.search.spaces import prompt_spaces
 
 def replay(head: dict[str, Any], row: dict[str, Any], checkpoint: str | None, device: str | None, out: Path) -> None:
     """Draws a candidate (record.read_candidate) to a PNG, with the very weights of the search."""
-    model = load_model(checkpoint or head["checkpoint"], device or default_device())
+    model = load_model(checkpoint or head["checkpoint"], device)
     if (digest := weights_digest(model)) != head["weights_sha256"]:
         raise UserError(
             f"{model.path}: not the weights of the search ({digest[:12]}, not {head['weights_sha256'][:12]}); "

@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from t2i.errors import UserError, closest
-from t2i.metrics import option
+from t2i.options import flag
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class Settings:
     given: Mapping[str, str | None] = field(default_factory=dict)
     scenes: bool = False  # real pictures are drawn scenes, which bring judges of their own
     seed: int = 0  # of patches
-    spell: Callable[[str], str] = option  # a setting's name as the user writes it
+    spell: Callable[[str], str] = (
+        flag  # a setting's name as the user writes it: --lpips-alex, or eval.networks.lpips_alex
+    )
 
     def __getitem__(self, name: str) -> str | None:
         return self.given.get(name) or declared()[name].default
@@ -65,7 +67,7 @@ def declared() -> dict[str, Setting]:
     return {name: setting for network in known() for name, setting in _file(network).SETTINGS.items()}
 
 
-def check(given: Mapping[str, str | None], spell: Callable[[str], str] = option) -> None:
+def check(given: Mapping[str, str | None], spell: Callable[[str], str] = flag) -> None:
     """UserError for a setting that no network has, or a value it does not take."""
     for name, value in given.items():
         if name not in declared():

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from t2i.errors import UserError
-from t2i.metrics import option
 from t2i.metrics.networks import Network, Setting, Settings
+from t2i.options import flag
 
 SETTINGS = {
     "detector": Setting("MODULE:FUNCTION", "for soa: pictures [N, 3, H, W] in [-1, 1] → COCO classes seen"),
@@ -58,7 +58,7 @@ def load(settings: Settings, device: Any) -> Network:
     return Network(see, label, known)
 
 
-def imported(where: str, spell: Callable[[str], str] = option) -> Callable[[Any], Sequence[Collection[str]]]:
+def imported(where: str, spell: Callable[[str], str] = flag) -> Callable[[Any], Sequence[Collection[str]]]:
     """'module:function' → the function. The current folder is looked in too."""
     said = f"{spell('detector')} {where}"
     module, _, name = where.partition(":")
