@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from t2i.errors import UserError
+from t2i.errors import UserError, one_line
 
 ANSWER = 5  # seconds until a server that does not answer counts as unreachable
 TIMEOUT = 60  # seconds without a byte before a download is given up
@@ -168,9 +168,3 @@ def download(name: str, url: str, target: Path) -> None:
             f"{name}: {target} is not on this machine and could not be fetched ({one_line(error)}); "
             f"fetch it with: curl -L --create-dirs -o {target} {url}"
         ) from None
-
-
-def one_line(error: Exception) -> str:
-    """An error of another library as one line that is not too long."""
-    text = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:200] + "…"

@@ -12,7 +12,7 @@ from t2i import config
 from t2i.ablation.commands import fill
 from t2i.ablation.trials import Ablation, Row, Score, Trial
 from t2i.config import Config
-from t2i.errors import UserError, closest
+from t2i.errors import UserError, closest, one_line
 
 NAME = re.compile(r"\w[\w.+-]*")
 OURS = ("name", "runs", "seed", "resume")  # what the ablation itself sets in every run
@@ -66,7 +66,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         given = yaml.load(path.read_text(encoding="utf-8"), _OnceOnly)
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"ablation {path}: {' '.join(str(error).split())}") from None
+        raise UserError(f"ablation {path}: {one_line(error)}") from None
     if not isinstance(given, dict) or not isinstance(given.get("rows"), dict) or not given["rows"]:
         raise UserError(f"ablation {path}: needs rows, a mapping from a row's name to its overrides")
     return given

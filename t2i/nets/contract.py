@@ -6,7 +6,6 @@ as 'field=value: remedy'; and `GROWS`, whether it can start at a lower resolutio
 ask of a network is here, with what holds where there is none; whatever else one has is its own affair.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,9 +68,6 @@ class Generator(nn.Module):
     def moved(self, matrix: Tensor) -> Any:
         """A context in which what is drawn is moved by matrix [3, 3] on coordinates of the picture; where `movable`."""
         raise NotImplementedError
-
-    def calibrate(self, texts: Sequence[Text], truncation: float) -> None:
-        """Statistics that depend on the truncation are taken anew. Most networks have none."""
 
     def watch(self) -> dict[str, Tensor]:
         """Numbers worth a curve, scalars by name. Most networks have none."""
