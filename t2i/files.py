@@ -1,4 +1,7 @@
-"""Files and processes: written whole or not at all, locked for one at a time, known by their digests, downloaded."""
+"""Files and processes: written whole or not at all, locked for one at a time, known by their digests, downloaded.
+
+Libraries are imported where they are used: most who import this file need none of them, and commands answer at once.
+"""
 
 import hashlib
 import json

@@ -36,7 +36,7 @@ def load(
     a = _outline(path, given, overrides, seeds, problems)
     a.only = _among(only, a, "--only") or {row.name for row in a.rows}
     a.redo = set(a.only) if list(redo) == ["all"] else _among(redo, a, "--redo") & a.only
-    settings = {row.name: found for row in a.rows if (found := _check(row, a.processes, problems))}
+    settings = {row.name: found for row in a.rows if (found := _check(row, problems))}
     _refuse(path, problems)
     first = settings[a.rows[0].name]
     a.reference, a.prompts = a.reference or first.data.shards, a.prompts or first.log.prompts
@@ -167,7 +167,7 @@ def _score(name: Any, value: Any, problems: list[str]) -> Score:
     return Score(str(name), value["command"], higher, lower)
 
 
-def _check(row: Row, devices: int, problems: list[str]) -> Config | None:
+def _check(row: Row, problems: list[str]) -> Config | None:
     """The row's settings, or a problem."""
     try:
         for item in row.overrides:
