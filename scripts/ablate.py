@@ -39,7 +39,7 @@ def main(given: list[str] | None = None) -> None:
     seeds = whole_numbers(a.seeds, "--seeds") if a.seeds else []
     only, redo = (text.split(",") if text else [] for text in (a.only, a.redo))
 
-    from t2i.ablation import plan, slots
+    from t2i.ablation import plan, slots  # only now: a mistake above should not wait for them
 
     ablation = plan.load(a.ablation, a.overrides, seeds, only, redo)
     places = slots.share(a.jobs, a.devices, ablation.processes)
@@ -48,7 +48,7 @@ def main(given: list[str] | None = None) -> None:
 
         print(preview(ablation, places))
         return
-    from t2i.ablation.run import run
+    from t2i.ablation.run import run  # imports torch and matplotlib
 
     sys.exit(run(ablation, places, shlex.join(["python", "scripts/ablate.py", *(given or sys.argv[1:])])))
 

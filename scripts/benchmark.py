@@ -61,7 +61,7 @@ def main() -> None:
     else:
         settings = config.load(a.config, [*([] if a.config else STANDARD), *a.set])
 
-    import torch
+    import torch  # only now: a mistake above should not wait for it
 
     from t2i.benchmark import parts, steps
     from t2i.benchmark.table import report

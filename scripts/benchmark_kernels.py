@@ -56,7 +56,7 @@ def main() -> None:
         # For the processes that are measured: what is freed goes back at once, and does not count as used.
         os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
 
-    import torch
+    import torch  # only now: a mistake above should not wait for it
 
     from t2i.benchmark import attention, stylegan3
     from t2i.benchmark.table import report

@@ -43,7 +43,7 @@ def run_drawing(options: argparse.Namespace, prompts: list[str]) -> None:
     drawing = Drawing(**given(options, Drawing))
     out = png(options.out or Path("out") / f"{slug(prompts)}.png")
 
-    from t2i.drawing import draw
+    from t2i.drawing import draw  # only now: a mistake above should not wait for torch
 
     draw(prompts, drawing, options.checkpoint, options.device, out, options.singles)
 
@@ -57,7 +57,7 @@ def run_search(options: argparse.Namespace, prompts: list[str]) -> None:
         raise UserError(f"--out {out}: with --search give a folder")
     settings = Settings(**given(options, Settings))
 
-    from t2i.search.command import search_and_report
+    from t2i.search.command import search_and_report  # only now: a mistake above should not wait for torch
 
     search_and_report(prompts, settings, options.checkpoint, options.device, out)
 

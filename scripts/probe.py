@@ -46,7 +46,8 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 
 def main(given: list[str] | None = None) -> None:
     o = arguments(given)
-    from t2i.probes import measure
+
+    from t2i.probes import measure  # only now: a mistake above should not wait for torch
 
     if o.train:
         measure.train(o.world, o.scenes, o.epochs, o.seed, o.probe)

@@ -41,7 +41,7 @@ def arguments(given: list[str] | None = None) -> tuple[argparse.Namespace, Reque
 def main(given: list[str] | None = None) -> None:
     o, request = arguments(given)
     if request:
-        from t2i.metrics import scoring
+        from t2i.metrics import scoring  # only now: a mistake above should not wait for torch
 
         scoring.run(request)
     else:

@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     shared = shared_settings({k: v for k, v in given(options, Settings).items() if k not in VARIED})
     cells = build_cells(comparison, shared)
 
-    from t2i.search.compare import compare
+    from t2i.search.compare import compare  # only now: a mistake above should not wait for torch
 
     print(compare(comparison, cells, shared, options.checkpoint, options.device, options.out))
 

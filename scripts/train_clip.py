@@ -35,7 +35,7 @@ def main() -> None:
     a = arguments()
     options = ClipOptions(**given(a, ClipOptions))
 
-    from t2i.fit import clip
+    from t2i.fit import clip  # only now: a mistake above should not wait for torch
     from t2i.machine import find_device
 
     metrics = clip.fit(a.shards, a.val, a.out, options, find_device(a.device), a.workers)

@@ -33,7 +33,7 @@ def main() -> None:
     a.widths = whole_numbers(a.widths, "--widths")
     options = VggOptions(**given(a, VggOptions))
 
-    from t2i.fit import vgg
+    from t2i.fit import vgg  # only now: a mistake above should not wait for torch
     from t2i.machine import find_device
 
     print(vgg.fit(a.shards, a.out, options, find_device(a.device)))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from t2i.errors import UserError
+from t2i.errors import UserError, one_line
 from t2i.files import flush
 from t2i.model import checkpoints, save_model
 from t2i.run import Run
@@ -61,8 +61,7 @@ def load(run: Run, folder: Path) -> None:
     try:
         run.load_state_dict(torch.load(folder / STATE, map_location="cpu", weights_only=True))
     except (RuntimeError, ValueError, KeyError, OSError, EOFError) as error:
-        reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"resume from {folder}: it does not fit this configuration ({reason}); "
+            f"resume from {folder}: it does not fit this configuration ({one_line(error)}); "
             "undo the change of model, or choose another name="
         ) from None

@@ -1,6 +1,5 @@
 """Plain samples of prompts as files: a grid, and single pictures that each say how they were made."""
 
-import hashlib
 import json
 import platform
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from t2i.errors import UserError
+from t2i.files import sha256
 from t2i.model import WEIGHTS, Model, load_model
 from t2i.pictures import picture_grid, to_uint8
 from t2i.prompts import Drawing, Sampling, slug
@@ -66,17 +66,12 @@ def provenance(model: Model, sampling: Sampling) -> dict[str, Any]:
         "truncation": sampling.truncation,
         "noise": sampling.noise,
         "checkpoint": str(model.path),
-        "weights_sha256": weights_digest(model),
+        "weights_sha256": sha256(model.path / WEIGHTS),
         "kimg": model.kimg,
         "resolution": model.resolution,
         "device": str(model.device),
         "versions": {"t2i": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
-
-
-def weights_digest(model: Model) -> str:
-    with open(model.path / WEIGHTS, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_single(folder: Path, image: Tensor, number: int, about: dict[str, Any]) -> None:

@@ -48,3 +48,9 @@ def run_command(main: Callable[[], None]) -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(141)
+
+
+def one_line(error: Exception) -> str:
+    """An error of another library as one line that is not too long."""
+    text = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:200] + "…"

@@ -1,4 +1,7 @@
-"""Files and processes: written whole or not at all, locked for one at a time, known by their digests, downloaded."""
+"""Files and processes: written whole or not at all, locked for one at a time, known by their digests, downloaded.
+
+Libraries are imported where they are used: most who import this file need none of them, and commands answer at once.
+"""
 
 import hashlib
 import json
@@ -11,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from t2i.errors import UserError
+from t2i.errors import UserError, one_line
 
 ANSWER = 5  # seconds until a server that does not answer counts as unreachable
 TIMEOUT = 60  # seconds without a byte before a download is given up
@@ -168,9 +171,3 @@ def download(name: str, url: str, target: Path) -> None:
             f"{name}: {target} is not on this machine and could not be fetched ({one_line(error)}); "
             f"fetch it with: curl -L --create-dirs -o {target} {url}"
         ) from None
-
-
-def one_line(error: Exception) -> str:
-    """An error of another library as one line that is not too long."""
-    text = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:200] + "…"

@@ -3,13 +3,12 @@
 import os
 import platform
 import subprocess
-import textwrap
 from collections import Counter
 from pathlib import Path
 
 import torch
 
-from t2i.errors import UserError
+from t2i.errors import UserError, one_line
 from t2i.version import __version__
 
 
@@ -20,8 +19,7 @@ def find_device(name: str | torch.device | None = None) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        reason = textwrap.shorten(str(error), 240, placeholder=" ...")
-        raise UserError(f"device {name}: {reason}; use cpu") from None
+        raise UserError(f"device {name}: {one_line(error)}; use cpu") from None
     return device
 
 

@@ -1,4 +1,4 @@
-"""From a trained model to pictures: model folders, the model that answers prompts, grids.
+"""From a trained model to pictures: model folders, and the model that answers prompts.
 
 A model folder holds generator.safetensors (the averaged generator's weights), model.json (what they are of) and
 perhaps discriminator.safetensors, whose logit the search reads. None executes anything when it is loaded.
@@ -6,7 +6,6 @@ perhaps discriminator.safetensors, whose logit the search reads. None executes a
 
 import json
 import math
-import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,7 +22,7 @@ from t2i import build, stages
 from t2i import config as configuration
 from t2i.config import Config
 from t2i.encoders.text import load_text_encoder
-from t2i.errors import UserError, closest
+from t2i.errors import UserError, closest, one_line
 from t2i.interfaces import Judgement, Stage, Text
 from t2i.machine import find_device
 from t2i.rng import SampleRng
@@ -210,9 +209,9 @@ def _load_weights(network: torch.nn.Module, file: Path) -> None:
     try:
         network.load_state_dict(safetensors.torch.load_file(file))
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{file}: cannot be read ({_line(error)}); {AGAIN}") from None
+        raise UserError(f"{file}: cannot be read ({one_line(error)}); {AGAIN}") from None
     except RuntimeError as error:
-        raise UserError(f"{file}: does not fit the config in {DESCRIPTION} ({_line(error)}); {AGAIN}") from None
+        raise UserError(f"{file}: does not fit the config in {DESCRIPTION} ({one_line(error)}); {AGAIN}") from None
 
 
 def find_model(path: str | Path | None = None) -> Path:
@@ -255,7 +254,7 @@ def _read_description(path: Path) -> tuple[Config, int, float, Stage]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise UserError(f"{path}: cannot be read ({_line(error)}); {AGAIN}") from None
+        raise UserError(f"{path}: cannot be read ({one_line(error)}); {AGAIN}") from None
     if not isinstance(values, dict) or not isinstance(values.get("format"), int):
         raise UserError(f"{path}: not the description of a model; {AGAIN}")
     written = f"written by t2i {values.get('version')}, this is t2i {__version__}"
@@ -274,10 +273,6 @@ def _read_description(path: Path) -> tuple[Config, int, float, Stage]:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: {getattr(error, 'full_key', '') or 'config'}: {reason}; {written}") from None
     except (UserError, TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{path}: {_line(error)}; {written}") from None
+        raise UserError(f"{path}: {one_line(error)}; {written}") from None
     except KeyError as error:
         raise UserError(f"{path}: lacks {error}; {AGAIN}") from None
-
-
-def _line(error: Exception) -> str:
-    return textwrap.shorten(str(error), 240, placeholder=" ...")

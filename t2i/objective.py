@@ -1,4 +1,4 @@
-"""What a loss is, what it needs, and what becomes of it in a run."""
+"""What a loss file declares (`Loss`), and what a run makes of it (`Term`)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,38 +12,40 @@ from t2i.schedule import Schedule
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss by name, with all that it needs of others. A file of t2i/losses exports some as LOSSES.
+    """A loss and what it needs. A file of t2i/losses exports its losses by name, in the dictionary LOSSES.
 
-    discriminator, generator: what it adds to either one's objective: a function from Views to a scalar, whose keyword
-    arguments are its options. A float among these may be a schedule.
+    discriminator, generator: the functions that are added to the objective of each network, None for neither. Such a
+    function takes a Views and returns a scalar. Its keyword arguments are the options of the loss in a configuration;
+    where one is a float, a configuration may give a schedule instead.
     """
 
     discriminator: Callable[..., Tensor] | None = None
     generator: Callable[..., Tensor] | None = None
-    frozen: tuple[str, ...] = ()  # files of t2i/encoders that it looks through; "{code}": the one that option names
-    captions: int = 1  # of each picture
-    regions: bool = False  # the discriminator gives regions and words
-    styles: bool = False  # the generator has an intermediate space W
-    differentiated_inputs: tuple[str, ...] = ()  # of "real", "fake" and "sentence"
+    # The frozen networks whose features it uses, as files of t2i/encoders. "{x}" is the one that its option x names.
+    frozen: tuple[str, ...] = ()
+    captions: int = 1  # how many captions of each picture it needs: 1 or 2
+    regions: bool = False  # whether it needs "regions" and "words" in Judgement.extra
+    styles: bool = False  # whether it needs a generator with an intermediate latent space W
+    differentiated_inputs: tuple[str, ...] = ()  # by which it takes gradients itself: "real", "fake", "sentence"
 
 
 @dataclass(frozen=True)
 class Term:
-    """One loss of one network's objective."""
+    """One loss in the objective of one network, with its settings from the configuration."""
 
     name: str
     loss: Loss
     function: Callable[..., Tensor]
     weight: Schedule
-    every: int  # steps between two uses; the weight is multiplied by it
+    every: int  # computed on every n-th step only; its weight is then multiplied by n
     options: dict[str, Any]
 
     def at(self, kimg: float) -> tuple[float, dict[str, Any]]:
-        """Weight and options after so many thousand pictures."""
+        """The weight and the options, schedules evaluated, after `kimg` thousand real pictures."""
         now = {k: schedule.at(v, kimg) if isinstance(v, list) else v for k, v in self.options.items()}
         return schedule.at(self.weight, kimg), now
 
     @property
     def frozen(self) -> set[str]:
-        """The frozen networks that it looks through; "d" is the discriminator."""
+        """The frozen networks whose features it uses. An option may also name "d", the discriminator, which is none."""
         return {name.format(**self.options) for name in self.loss.frozen} - {"d"}

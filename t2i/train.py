@@ -8,7 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from t2i import config
+from t2i import config, manual
 from t2i.errors import run_command
 
 DEFAULT = Path(__file__).parents[1] / "configs" / "scenes.yaml"
@@ -17,8 +17,6 @@ DEFAULT = Path(__file__).parents[1] / "configs" / "scenes.yaml"
 def main() -> None:
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
-        from t2i import manual
-
         print(f"{__doc__}\n{manual.settings()}")
         return
     path = arguments.pop(0) if arguments and "=" not in arguments[0] else None

@@ -1,4 +1,4 @@
-"""nets/attention.py: against the definition in float64, with first and second derivatives, masks and precisions."""
+"""nets/layers/attention.py: against the definition in float64, first and second derivatives, masks, precisions."""
 
 import copy
 

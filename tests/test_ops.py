@@ -1,4 +1,4 @@
-"""nets/ops.py: against slow direct definitions, and first and second derivatives against finite differences."""
+"""nets/layers/ops.py: against slow direct definitions, and first and second derivatives against finite differences."""
 
 import math
 

@@ -12,7 +12,7 @@ from t2i import config
 from t2i.ablation.commands import fill
 from t2i.ablation.trials import Ablation, Row, Score, Trial
 from t2i.config import Config
-from t2i.errors import UserError, closest
+from t2i.errors import UserError, closest, one_line
 
 NAME = re.compile(r"\w[\w.+-]*")
 OURS = ("name", "runs", "seed", "resume")  # what the ablation itself sets in every run
@@ -36,7 +36,7 @@ def load(
     a = _outline(path, given, overrides, seeds, problems)
     a.only = _among(only, a, "--only") or {row.name for row in a.rows}
     a.redo = set(a.only) if list(redo) == ["all"] else _among(redo, a, "--redo") & a.only
-    settings = {row.name: found for row in a.rows if (found := _check(row, a.processes, problems))}
+    settings = {row.name: found for row in a.rows if (found := _check(row, problems))}
     _refuse(path, problems)
     first = settings[a.rows[0].name]
     a.reference, a.prompts = a.reference or first.data.shards, a.prompts or first.log.prompts
@@ -66,7 +66,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         given = yaml.load(path.read_text(encoding="utf-8"), _OnceOnly)
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"ablation {path}: {' '.join(str(error).split())}") from None
+        raise UserError(f"ablation {path}: {one_line(error)}") from None
     if not isinstance(given, dict) or not isinstance(given.get("rows"), dict) or not given["rows"]:
         raise UserError(f"ablation {path}: needs rows, a mapping from a row's name to its overrides")
     return given
@@ -167,7 +167,7 @@ def _score(name: Any, value: Any, problems: list[str]) -> Score:
     return Score(str(name), value["command"], higher, lower)
 
 
-def _check(row: Row, devices: int, problems: list[str]) -> Config | None:
+def _check(row: Row, problems: list[str]) -> Config | None:
     """The row's settings, or a problem."""
     try:
         for item in row.overrides:

@@ -17,8 +17,8 @@ from webdataset.shardlists import expand_urls
 
 from t2i import files
 from t2i.data.manifest import Record, read_manifest
-from t2i.errors import UserError
-from t2i.files import is_url, one_line
+from t2i.errors import UserError, one_line
+from t2i.files import is_url
 
 
 class BadSample(Exception):

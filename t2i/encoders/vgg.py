@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from t2i.encoders.frozen import Frozen
-from t2i.errors import UserError, closest
+from t2i.errors import UserError, closest, one_line
 from t2i.files import download
 from t2i.rng import Rng
 
@@ -125,8 +126,6 @@ def load_vgg(
         raise UserError(f"vgg={name}: no such weight file ({file.absolute()}); known names: {known}")
     try:
         if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             weights = load_file(file)
         else:
             weights = torch.load(file, map_location="cpu", weights_only=True)
@@ -134,7 +133,7 @@ def load_vgg(
     except UserError:
         raise
     except Exception as error:  # unpickling raises whatever a damaged file leads it to
-        raise UserError(f"vgg={name}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(f"vgg={name}: cannot be read: {one_line(error)}") from None
 
 
 LPIPS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")  # the layers of a VGG16

@@ -22,7 +22,7 @@ from t2i.encoders.clip import load_clip, resample
 from t2i.encoders.pretrained.network import CONFIG
 from t2i.encoders.pretrained.vocabulary import FILE as VOCABULARY
 from t2i.encoders.pretrained.vocabulary import CompactTokenizer, collect
-from t2i.errors import UserError
+from t2i.errors import UserError, one_line
 from t2i.fit.options import ClipOptions
 from t2i.fit.retrieval import retrieval, zero_shot
 from t2i.interfaces import Batch
@@ -83,8 +83,7 @@ def build(options: ClipOptions, samples: Samples, device: torch.device) -> tuple
         network.lock_text_tower()
         return network, open_clip.tokenizer.HFTokenizer(where, context_length=options.context), config
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"--text {options.text}: no BERT, RoBERTa or T5 that can be read ({reason})") from None
+        raise UserError(f"--text {options.text}: no BERT, RoBERTa or T5 that can be read ({one_line(error)})") from None
 
 
 def all_captions(samples: Samples) -> Iterator[str]:

@@ -132,8 +132,7 @@ def compute(
 ) -> dict[str, float]:
     """The PSNR of each kind in dB, of pictures of N latents and N captions; higher is better.
 
-    The generator must be `movable`: inside its `moved(matrix)`, its input at p is what it was at matrix·p; matrix
-    [3, 3], in pictures from the middle.
+    The generator must be `movable` (see t2i/nets/contract.py).
 
     A transform is drawn for every `batch` pictures. The published figures take 50,000 pictures. Pictures are taken
     as they are, nominally in [-1, 1], not clamped. Raises UserError for an unknown kind or pictures too small.

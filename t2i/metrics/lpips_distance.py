@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from t2i.errors import UserError
+from t2i.errors import UserError, one_line
 from t2i.files import download
 
 BACKBONES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}  # of download.pytorch.org/models
@@ -51,6 +51,7 @@ def load(
         state = {key: weights[f"features.{key.split('.', 1)[1]}"] for key in network.net.state_dict()}
         network.net.load_state_dict(state)
     except Exception as error:  # unpickling raises whatever a damaged file leads it to
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"lpips {net}: {path} cannot be read as {BACKBONES[net]} ({reason}); fetch it again") from None
+        raise UserError(
+            f"lpips {net}: {path} cannot be read as {BACKBONES[net]} ({one_line(error)}); fetch it again"
+        ) from None
     return network.to(device).eval().requires_grad_(False)

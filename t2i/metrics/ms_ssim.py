@@ -23,6 +23,7 @@ def compute(first: Tensor, second: Tensor) -> dict[str, Tensor]:
 
     Small pictures have fewer scales, whose weights are then made to sum to 1.
     """
+    # slow to import
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as measure
 
     betas = BETAS[: scales(min(first.shape[-2:]))]

@@ -18,7 +18,7 @@ from t2i.data.manifest import read_manifest
 from t2i.data.prepare import to_rgb
 from t2i.data.samples import Samples
 from t2i.data.tars import BadSample
-from t2i.errors import UserError
+from t2i.errors import UserError, one_line
 from t2i.model import WEIGHTS, Model
 from t2i.options import flag
 from t2i.pictures import to_uint8
@@ -212,7 +212,7 @@ def _open(path: Path) -> Tensor:
         with Image.open(path) as image:
             return torch.from_numpy(np.array(to_rgb(image)))
     except (OSError, UnidentifiedImageError, ValueError) as error:
-        raise UserError(f"--pictures {path}: cannot be read ({' '.join(str(error).split())[:120]})") from None
+        raise UserError(f"--pictures {path}: cannot be read ({one_line(error)})") from None
 
 
 def _beside(path: Path) -> str | None:
@@ -239,8 +239,9 @@ def read_captions(path: str | Path, names: Sequence[str] = ()) -> list[Caption]:
     except OSError as error:
         raise UserError(f"--captions {path}: {error.strerror}; give a text file, one caption a line") from None
     except (ValueError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"--captions {path}: cannot be read ({reason}); a text file with one caption a line") from None
+        raise UserError(
+            f"--captions {path}: cannot be read ({one_line(error)}); a text file with one caption a line"
+        ) from None
 
 
 def listed(captions: Sequence[Caption], reference: str | None, seed: int) -> dict[str, Any]:

@@ -1,12 +1,16 @@
-"""What every generator and every discriminator is to the rest of the pipeline.
+"""The interface of generators and discriminators: everything that the rest of the pipeline may ask of a network.
 
-A network is one file of generators/ or discriminators/ with a class of this kind and, beside it, a dataclass `Options`:
-its own settings, with types, defaults and one comment each; `problems(resolution)`, which says what is wrong with them
-as 'field=value: remedy'; and `GROWS`, whether it can start at a lower resolution than it ends at. What the pipeline may
-ask of a network is here, with what holds where there is none; whatever else one has is its own affair.
+To add a network, write a file in generators/ or discriminators/ that defines two classes:
+
+- `Generator` or `Discriminator`, a subclass of the one here. The pipeline builds it as Generator(options, dimensions).
+- `Options`, a dataclass of the network's own settings. Each field has a type, a default and a comment that explains it.
+  Its method `problems(resolution)` returns a list of what is wrong with the values, each as 'field=value: remedy'. Its
+  class variable `GROWS` says whether training can start at a lower resolution than `model.resolution`.
+
+A generator must define `latent_dim` and `forward`, a discriminator `forward`. Everything else is optional: the defaults
+here are those of a network without the feature.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,28 +21,32 @@ from t2i.interfaces import Generated, Judgement, Latent, Stage, Text
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What a network is built for: decided by the run, not by its options."""
+    """The sizes that a network must have in a run. They come from the rest of the configuration, not from `Options`."""
 
-    resolution: int  # of the finished pictures
+    resolution: int  # of the pictures at the end of training
     text: int  # channels of Text.sentence
     words: int = 0  # channels of Text.words
     width: float = 1.0  # multiplies every channel count
-    stages: tuple[int, ...] = ()  # the resolutions at which growth may stand, rising; () for a network that never grows
-    regions: bool = False  # D: a loss compares words with regions of pictures
+    stages: tuple[int, ...] = ()  # the resolutions of progressive growing, from low to high; (): no growing
+    # For discriminators: a loss compares words with regions of the picture and needs both in Judgement.extra.
+    regions: bool = False
 
 
 class Generator(nn.Module):
-    """Latents and captions → pictures."""
+    """Draws pictures from latents and captions."""
 
-    latent_dim: int
-    takes_noise = False  # has noise inputs of its own, which `noise` decides
-    # Where there is an intermediate space W between latent and picture: num_ws styles of w_dim numbers a picture.
+    latent_dim: int  # channels of Latent.z
+    takes_noise = False  # whether layers add noise, controlled by the argument `noise`
+    # The intermediate latent space W of a StyleGAN: num_ws vectors of w_dim numbers a picture. 0: there is none.
     num_ws = 0
     w_dim = 0
-    movable = False  # `moved` exists
+    movable = False  # whether `moved` is implemented, which the metrics EQ-T and EQ-R need
 
     def latent(self, count: int, rng: Any) -> Latent:
-        """[count] latents; while training, with whatever training mixes in. rng: randn(count, ...), rand, uniform."""
+        """Draws `count` latents. In training mode they may be drawn differently, for example for style mixing.
+
+        rng: the source of all randomness: randn(count, ...) and rand(count, ...), in training mode uniform() too.
+        """
         return Latent(rng.randn(count, self.latent_dim))
 
     def forward(
@@ -51,47 +59,55 @@ class Generator(nn.Module):
         noise: Any = "const",
         track: bool = False,
     ) -> Generated:
-        """Pictures at the stage's resolution; None: the finished ones.
+        """Draws pictures [B, 3, H, W], nominally in [-1, 1].
 
-        truncation: 1 = none, 0 = always the most typical. noise: "const" (stored), "random", None, or an object with
-        randn(B, ...) that each layer asks. track: running means take the batch in, over all processes.
+        stage: the state of progressive growing, whose resolution the pictures have; None: the final one.
+        truncation: 1 leaves the latents as they are; towards 0 pictures become more typical and less varied.
+        noise: for layers that add noise: "const" (the same for every picture), "random", None (no noise), or a random
+        generator with a method randn(B, ...) that every such layer calls.
+        track: update running statistics with this batch, averaged over all processes.
         """
         raise NotImplementedError
 
     def styles(self, latent: Latent, text: Text, truncation: Tensor | float = 1.0) -> Tensor:
-        """ws [B, num_ws, w_dim]; where w_dim is above 0."""
+        """Maps latents to W: ws [B, num_ws, w_dim]. Required if w_dim > 0.
+
+        truncation: a number as in forward, or a tensor [B, 1, 1] with one for each picture.
+        """
         raise NotImplementedError
 
     def from_styles(self, ws: Tensor, text: Text, stage: Stage | None = None, noise: Any = "const") -> Generated:
-        """Pictures of ws [B, num_ws, w_dim]; where w_dim is above 0. noise as in forward."""
+        """Draws pictures from ws [B, num_ws, w_dim]; stage and noise as in forward. Required if w_dim > 0."""
         raise NotImplementedError
 
     def moved(self, matrix: Tensor) -> Any:
-        """A context in which what is drawn is moved by matrix [3, 3] on coordinates of the picture; where `movable`."""
+        """A context manager inside which pictures are drawn translated or rotated. Required if `movable`.
+
+        Inside, the network's input at point p is what it otherwise is at matrix·p. matrix [3, 3] acts on homogeneous
+        coordinates whose origin is the centre of the picture and whose unit is its side.
+        """
         raise NotImplementedError
 
-    def calibrate(self, texts: Sequence[Text], truncation: float) -> None:
-        """Statistics that depend on the truncation are taken anew. Most networks have none."""
-
     def watch(self) -> dict[str, Tensor]:
-        """Numbers worth a curve, scalars by name. Most networks have none."""
+        """Scalars to log as curves in TensorBoard, by name."""
         return {}
 
 
 class Discriminator(nn.Module):
-    """Pictures and captions → Judgement."""
+    """Judges whether pictures are real and match their captions."""
 
     def forward(self, image: Tensor, text: Text, stage: Stage | None = None) -> Judgement:
-        """image [B, 3, H, W] in [-1, 1] of the stage's resolution (None: the finished one)."""
+        """Judges image [B, 3, H, W], nominally in [-1, 1], which has the resolution of the stage (None: the final)."""
         raise NotImplementedError
 
     def judge_again(self, seen: Judgement, text: Text) -> Tensor | None:
-        """The logit of pictures it has judged, with other captions and without a second pass; None where it cannot."""
+        """The logit [B] of pictures that were judged before, with other captions, without a second pass over the
+        pictures. None if the network cannot; the pipeline then makes the second pass."""
         return None
 
     def judge_alone(self) -> None:
-        """From now on no picture's judgement depends on which others are judged beside it. Most networks are so."""
+        """Switches off what makes a judgement depend on the rest of the batch, such as minibatch standard deviation."""
 
     def watch(self) -> dict[str, Tensor]:
-        """Numbers worth a curve, scalars by name. Most networks have none."""
+        """Scalars to log as curves in TensorBoard, by name."""
         return {}

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from t2i.errors import UserError
+from t2i.errors import UserError, one_line
 from t2i.rng import Rng
 
 SIDE = 64  # pixels of the pictures that they look at
@@ -144,7 +144,7 @@ def load(folder: str | Path, kind: Any, world: str) -> Any:
     except FileNotFoundError as error:
         raise UserError(f"probe {folder}: {error.filename} is not there; {remedy}") from None
     except (OSError, ValueError, KeyError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"probe {folder}: cannot be read ({' '.join(str(error).split())[:120]}); {remedy}") from None
+        raise UserError(f"probe {folder}: cannot be read ({one_line(error)}); {remedy}") from None
     if [k for k in missing.missing_keys if not k.endswith("num_batches_tracked")] or missing.unexpected_keys:
         raise UserError(f"probe {folder}: {WEIGHTS} does not fit {DESCRIPTION}; {remedy}")
     return probe.eval().requires_grad_(False)

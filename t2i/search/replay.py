@@ -6,9 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from t2i.drawing import explain_os_errors, save_png, weights_digest
+from t2i.drawing import explain_os_errors, save_png
 from t2i.errors import UserError
-from t2i.model import Model, load_model
+from t2i.files import sha256
+from t2i.model import WEIGHTS, Model, load_model
 from t2i.search.evaluate import Evaluator
 from t2i.search.objectives import Objectives
 from t2i.search.record import unpack
@@ -19,7 +20,7 @@ from t2i.search.spaces import prompt_spaces
 def replay(head: dict[str, Any], row: dict[str, Any], checkpoint: str | None, device: str | None, out: Path) -> None:
     """Draws a candidate (record.read_candidate) to a PNG, with the very weights of the search."""
     model = load_model(checkpoint or head["checkpoint"], device)
-    if (digest := weights_digest(model)) != head["weights_sha256"]:
+    if (digest := sha256(model.path / WEIGHTS)) != head["weights_sha256"]:
         raise UserError(
             f"{model.path}: not the weights of the search ({digest[:12]}, not {head['weights_sha256'][:12]}); "
             "name theirs with --checkpoint"

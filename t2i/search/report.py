@@ -58,12 +58,8 @@ def _column(value: float, width: int, digits: int = 4) -> str:
 
 def plot_history(results: list[Result], path: Path) -> None:
     """Best so far against evaluations, with the best of as many plain samples; a row a prompt."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-
     watched = any(math.isfinite(h["held_out"]) for r in results for h in r.history)
-    figure = Figure(figsize=(5.5 * (1 + watched), 0.4 + 3.1 * len(results)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(5.5 * (1 + watched), 0.4 + 3.1 * len(results))
     axes = figure.subplots(len(results), 1 + watched, squeeze=False)
     panels = [("optimised score", "best", "baseline")]
     panels += [("held-out score of the best", "held_out", "baseline_held_out")] * watched
@@ -105,11 +101,7 @@ def grid(results: list[Result]) -> Image.Image:
 
 def plot_front(prompt: str, front: Front, path: Path) -> None:
     """Both objectives of all candidates, the Pareto front, and pictures along it."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(8, 6)
     top, bottom = np.ravel(np.array(figure.subfigures(2, 1, height_ratios=(4, 1.2))))
     axis = top.subplots()
     for values, color, label in ((front.baseline, "tab:gray", "plain samples"), (front.search, "tab:blue", "search")):
@@ -188,3 +180,13 @@ def _values(found: Candidate) -> dict[str, Any]:
 
 def _write(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _figure(width: float, height: float) -> Any:
+    """An empty figure, in inches, that needs no display."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here: slow to import
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure

@@ -12,7 +12,7 @@ from typing import Any
 import safetensors.torch
 from safetensors import SafetensorError
 
-from t2i.encoders.pretrained.network import CONFIG, FORMS, SHIPPED, Pretrained, Tokens, one_line
+from t2i.encoders.pretrained.network import CONFIG, FORMS, SHIPPED, Pretrained, Tokens, reason
 from t2i.encoders.pretrained.towers import Towers
 from t2i.encoders.pretrained.vocabulary import FILE as VOCABULARY
 from t2i.encoders.pretrained.vocabulary import CompactTokenizer
@@ -41,7 +41,7 @@ def read(name: str, folder: Path) -> Pretrained:
 
         return open_clip_models.read_folder(name, folder, config["model_cfg"]["text_cfg"], tokens)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise UserError(f"encoder {name!r}: cannot be read: {one_line(error)}") from None
+        raise UserError(f"encoder {name!r}: cannot be read: {reason(error)}") from None
 
 
 def is_plain(config: dict[str, Any]) -> bool:

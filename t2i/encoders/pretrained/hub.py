@@ -12,7 +12,7 @@ import huggingface_hub
 import transformers
 from transformers import dynamic_module_utils
 
-from t2i.encoders.pretrained.network import one_line
+from t2i.encoders.pretrained.network import reason
 from t2i.errors import UserError
 from t2i.files import ANSWER
 
@@ -33,7 +33,7 @@ def from_hub(name: str, repo: str, read: Callable[[], Any], file: str = "") -> A
         folder = Path(huggingface_hub.constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}"
         raise UserError(
             f"{name}: {file or 'the model'} is not on this machine (looked in {folder}) and could not be fetched "
-            f"({one_line(error)}); fetch it with: hf download {repo} {file}".rstrip()
+            f"({reason(error)}); fetch it with: hf download {repo} {file}".rstrip()
         ) from None
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
 from t2i.encoders.pretrained.hub import from_hub, reading
-from t2i.encoders.pretrained.network import Pretrained, Tokens, one_line
+from t2i.encoders.pretrained.network import Pretrained, Tokens, reason
 from t2i.errors import UserError
 
 MAX_WORDS = 77  # models that could read more are held to CLIP's length: words have one shape [B, L, C']
@@ -30,7 +30,7 @@ def read(name: str, where: str) -> Pretrained:
             with reading():
                 return cls.from_pretrained(where, local_files_only=True, **options)
         except Exception as error:  # a damaged file makes the readers raise whatever it leads them to
-            raise UserError(f"encoder {name!r}: cannot be read: {one_line(error)}") from None
+            raise UserError(f"encoder {name!r}: cannot be read: {reason(error)}") from None
 
     config = part(transformers.AutoConfig)
     tokenizer = part(transformers.AutoTokenizer)

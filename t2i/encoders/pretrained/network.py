@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from t2i.errors import one_line
+
 SHIPPED = ("scenes-clip", "scenes-clip-score")
 CONFIG = "open_clip_config.json"
 FORMS = "a shipped name, a folder made by train_clip.py, open_clip:ARCH/TAG_OR_FILE or hf:NAME_OR_FOLDER"
@@ -59,9 +61,9 @@ class Pretrained:
         return digest.hexdigest()
 
 
-def one_line(error: Exception) -> str:
-    """An error of another library as one line that is not too long."""
+def reason(error: Exception) -> str:
+    """Why a library could not read a model, as one line."""
     if "trust_remote_code" in str(error):
         return "it comes with code of its own, which is never run: take a model that transformers has itself"
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else text[:200] + "…"
+    file = getattr(error, "filename", None)
+    return f"{file}: {one_line(error)}" if file else one_line(error)

@@ -13,7 +13,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from torch import Tensor
 
 from t2i.encoders.pretrained.hub import from_hub, reading
-from t2i.encoders.pretrained.network import Pretrained, Tokens, one_line
+from t2i.encoders.pretrained.network import Pretrained, Tokens, reason
 from t2i.encoders.pretrained.vocabulary import CompactTokenizer
 from t2i.errors import UserError
 from t2i.files import download
@@ -51,7 +51,7 @@ def read(name: str, rest: str) -> Pretrained:
                 force_preprocess_cfg={k: entry[k] for k in ("mean", "std") if k in entry},
             )
     except Exception as error:  # a damaged file makes the readers raise whatever it leads them to
-        raise UserError(f"{name}: {file} cannot be read as {arch}: {one_line(error)}") from None
+        raise UserError(f"{name}: {file} cannot be read as {arch}: {reason(error)}") from None
     repo = open_clip.get_model_config(arch)["text_cfg"].get("hf_tokenizer_name", arch)
     return pretrained(name, network, from_hub(name, repo, lambda: tokenizer_of(arch)))
 

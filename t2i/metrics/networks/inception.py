@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from t2i import files
-from t2i.errors import UserError
+from t2i.errors import UserError, one_line
 from t2i.metrics.networks import Network, Setting, Settings
 
 FILES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
@@ -58,8 +58,8 @@ def load(settings: Settings, device: Any) -> Network:
     try:
         network = _build(torch.load(path, map_location="cpu", weights_only=True)).to(device)
     except Exception as error:  # unpickling raises whatever a damaged or another file leads it to
-        said, reason = f"{settings.spell('inception')} {path}", " ".join(str(error).split())[:200]
-        raise UserError(f"{said}: cannot be read as {FILES[0]} ({reason}); {_where(settings)}") from None
+        said = f"{settings.spell('inception')} {path}: cannot be read as {FILES[0]} ({one_line(error)})"
+        raise UserError(f"{said}; {_where(settings)}") from None
     digest = files.sha256(path)
     if digest != SHA256:
         warnings.warn(

@@ -71,7 +71,7 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -
 
 
 def _xformers(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    from xformers.ops import memory_efficient_attention
+    from xformers.ops import memory_efficient_attention  # here: slow to import, and of no use without CUDA
 
     width = v.shape[-1]
     q, k, v = (F.pad(x, (0, -x.shape[-1] % ALIGN)) for x in (q, k, v))

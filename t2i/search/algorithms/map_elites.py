@@ -8,7 +8,6 @@ import numpy as np
 from t2i.search.algorithm import Algorithm, Evaluations, Task
 
 CELLS, REACH = 16, 2.5  # a side at most; standard deviations of plain samples on either side of their mean
-VISITS = 20  # evaluations a cell at least, or few cells would ever improve
 ISO_SIGMA, LINE_SIGMA = 0.2, 0.2  # standard deviations of a child about its elite and along the line
 
 
