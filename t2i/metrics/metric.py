@@ -58,6 +58,11 @@ class Metric:
     lacks: Callable[[Source, Settings], str | None] = lambda source, settings: None  # what else is lacking, and remedy
     costly: bool = False  # computed only when asked for by name
 
+    # Of its definition, one more whenever its numbers change: scores of two versions are not compared.
+    version: int = 1
+    # What else decides its scores of so many judged and real pictures, by the words of the protocol.
+    settings: Callable[[int, int], dict[str, Any]] = lambda samples, reference_count: {}
+
     scores: tuple[str, ...] = ()  # the main ones; others begin like one of them. Empty: one, of the file's name
     beside: tuple[str, ...] = ()  # how those begin of which neither a high nor a low value is better
     of_reference: tuple[str, ...] = ()  # and of these, those of real pictures alone: no training changes them

@@ -63,7 +63,12 @@ def _distances(a: Tensor, b: Tensor, chunk: int) -> Iterator[tuple[slice, Tensor
 
 def _measure(e: Evidence) -> dict[str, Tensor]:
     fake, real = e.fake["inception"], e.real["inception"]
-    return compute(fake, real, k=3 if len(fake) >= 50000 else 5)
+    return compute(fake, real, neighbours(len(fake)))
+
+
+def neighbours(count: int) -> int:
+    """k as published for so many pictures."""
+    return 3 if count >= 50000 else 5
 
 
 METRIC = Metric(
@@ -71,6 +76,7 @@ METRIC = Metric(
     networks=("inception",),
     features=("inception",),
     reference=True,
+    settings=lambda samples, reference_count: {"k": neighbours(samples)},
     scores=("precision", "recall", "density", "coverage"),
     order=40,
 )

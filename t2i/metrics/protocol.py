@@ -37,16 +37,27 @@ def describe(
     if reference:
         fields |= reference.describe(reference_count)
     fields |= {name: network.fingerprint for name, network in networks.items()}
+    for metric in metrics:
+        fields[definition(metric)] = {"version": metric.version} | metric.settings(
+            len(source.captions), reference_count
+        )
     if any(m.of_pairs for m in metrics):
         fields["pairs"] = len(source.pairs(pairs))
     return fields
+
+
+def definition(metric: Metric) -> str:
+    """The field that holds how a metric is defined here: its version and settings."""
+    return f"metric {metric.name}"
 
 
 def relevant(metrics: Sequence[Metric]) -> set[str]:
     """The fields that these metrics' scores depend on."""
     out = set(ALWAYS)
     for metric in metrics:
-        out |= {*metric.networks, *(OF_REFERENCE if metric.reference else ()), *(["pairs"] if metric.of_pairs else ())}
+        out |= {definition(metric), *metric.networks}
+        out |= set(OF_REFERENCE) if metric.reference else set()
+        out |= {"pairs"} if metric.of_pairs else set()
     return out
 
 
