@@ -105,7 +105,7 @@ def prepare(run: Run, folder: Path) -> Evaluation | None:
         best = e.best or scores[0]
         if best not in scores:
             raise UserError(f"eval.best={best}: not a score of eval.metrics; {closest(best, scores)}")
-        suite = Suite(chosen, settings, reference, pairs=min(500, e.samples), resamples=0, device=run.device)
+        suite = Suite(chosen, settings, reference, pairs=min(500, e.samples), parts=0, device=run.device)
         if run.rank == 0:
             notes = suite.trained_with(source) + suite.notes
             with noting(notes):

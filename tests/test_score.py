@@ -82,7 +82,7 @@ def scored(model, vgg_file, tiny_shards, tmp_path_factory):
     file = tmp_path_factory.mktemp("scores") / "new" / "a.json"
     return command(
         "--checkpoint", model, "--reference", tiny_shards, "--metrics", METRICS, "--vgg", vgg_file, "--samples", 30,
-        "--pairs", 8, "--bootstrap", 3, out=file,
+        "--pairs", 8, "--jackknife", 3, out=file,
     ), file  # fmt: skip
 
 
@@ -99,7 +99,10 @@ def test_scores_come_with_their_protocol(scored, model, tiny_shards):
     for name, (low, high) in result["intervals"].items():
         assert low <= scores[name] + 1e-9, name
         assert scores[name] <= high + 1e-9, name
-    assert {"clip_score", "VGG", "cmmd", "ms_ssim", "probe_both"} <= set(result["intervals"])
+    assert {"clip_score", "cmmd", "ms_ssim", "probe_both"} <= set(result["intervals"])
+    assert not {"VGG", "clip_fid", "cmmd_bias", "swd"} & set(result["intervals"])
+    assert any("clip_fid: no interval: " in note for note in result["notes"])
+    assert 0 < scores["cmmd_bias"] < scores["cmmd"]
     assert (protocol["resolution"], protocol["samples"], protocol["pairs"]) == (16, 30, 8)
     assert (protocol["reference_count"], protocol["truncation"], protocol["seed"]) == (40, 1.0, 0)
     assert protocol["resize"] == "crop, Pillow Lanczos, JPEG 95"
@@ -131,7 +134,7 @@ def test_a_folder_of_the_same_pictures_has_the_same_scores(scored, model, vgg_fi
     metrics = METRICS.replace("ms_ssim,", "")
     again = command(
         "--pictures", tmp_path, "--captions", file.with_suffix(".captions.json"), "--reference", tiny_shards,
-        "--metrics", metrics, "--vgg", vgg_file, "--bootstrap", 0, out=tmp_path / "b.json",
+        "--metrics", metrics, "--vgg", vgg_file, "--jackknife", 0, out=tmp_path / "b.json",
     )  # fmt: skip
     assert again["scores"] == {k: v for k, v in result["scores"].items() if k != "ms_ssim"}
     assert again["intervals"] == {}
@@ -171,7 +174,7 @@ def test_another_process_beside_makes_no_difference(model, tiny_shards, vgg_file
     monkeypatch.setattr(suite, "BLOCK", 4)
     arguments = (
         "--checkpoint", model, "--reference", tiny_shards, "--metrics", "swd,ms_ssim,vgg,probe", "--vgg", vgg_file,
-        "--samples", 18, "--pairs", 5, "--bootstrap", 0,
+        "--samples", 18, "--pairs", 5, "--jackknife", 0,
     )  # fmt: skip
     alone = command(*arguments, out=tmp_path / "one.json")
     context = (arguments, free_port(), tmp_path / "two.json")
@@ -249,7 +252,7 @@ def test_both_published_forms_of_inception_are_one_network(inception_files, monk
 def test_scores_on_inception(inception_files, model, tiny_shards, tmp_path):
     result = command(
         "--checkpoint", model, "--reference", tiny_shards, "--metrics", "fid,is", "--samples", 4,
-        "--reference-count", 4, "--bootstrap", 0, "--inception", inception_files / inception.FILES[0],
+        "--reference-count", 4, "--jackknife", 0, "--inception", inception_files / inception.FILES[0],
         out=tmp_path / "a.json",
     )  # fmt: skip
     assert list(result["scores"]) == ["fid", "is"]
@@ -339,7 +342,7 @@ def test_a_clip_that_training_used_is_told_of(model, tiny_shards, tmp_path):
     for name in ("scenes-clip", copied):
         result = command(*ask, "--clip", name, out=tmp_path / "a.json")
         assert any("used in training" in note for note in result["notes"])
-    assert not any("used in" in n for n in command(*ask, "--bootstrap", 0, out=tmp_path / "a.json")["notes"])
+    assert not any("used in" in n for n in command(*ask, "--jackknife", 0, out=tmp_path / "a.json")["notes"])
 
 
 def test_soa_with_a_detector_of_ones_own(model, tiny_shards, tmp_path, monkeypatch):

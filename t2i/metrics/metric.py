@@ -40,7 +40,8 @@ class Evidence:
 class Metric:
     """What it looks through, what it needs, which way is better, its scores."""
 
-    # → numbers, or one value a picture, whose mean is the score and whose spread gives its interval
+    # → numbers; numbers that know their deviation (intervals.Estimate); or one value a picture, whose mean is the score
+    # and whose spread gives its interval
     measure: Callable[[Evidence], dict[str, Any]]
     networks: tuple[str, ...] = ()  # files of networks/ that it looks through
     features: tuple[str, ...] = ()  # of those that they give: what `measure` reads row by row
@@ -67,7 +68,10 @@ class Metric:
     beside: tuple[str, ...] = ()  # how those begin of which neither a high nor a low value is better
     of_reference: tuple[str, ...] = ()  # and of these, those of real pictures alone: no training changes them
     lower: bool = False  # is better
+    distance: bool = False  # never below 0: neither are the ends of intervals
     whole: bool = False  # only a whole set has a score: its interval takes computing it again
+    # Of such a score: why there is no interval that could be believed, and what to do; None where there is one.
+    no_interval: Callable[[Evidence], str | None] = lambda evidence: None
     order: int = 1000  # its place in tables, from the top; of several, the first score decides what eval keeps as best
     name: str = ""  # of its file
 

@@ -26,15 +26,15 @@ class Request:
     truncation: float = 1.0  # below 1: more typical, less varied
     noise: str = "const"  # the generator's noise inputs: const or random
     pairs: int = 500  # pairs of pictures of one caption, for diversity
-    # resampled sets, for the intervals of scores that only a whole set has, such as FID; 0: no intervals at all
-    bootstrap: int = 20
+    # parts of the pictures that are left out in turn, for intervals of whole sets' scores such as FID; 0: no intervals
+    jackknife: int = 20
     device: str | None = None  # cpu, cuda, cuda:1, ... (cuda where there is one)
     json: Path | None = None  # a file for scores and protocol (out/score-<what was judged>.json)
     agreement: str | None = None  # shards: how well --clip finds the right captions of their pictures, and no more
     networks: Mapping[str, str | None] = field(default_factory=dict)  # settings of networks that judge
 
     def __post_init__(self) -> None:
-        for name, least in (("samples", 2), ("reference_count", 2), ("pairs", 1), ("bootstrap", 0)):
+        for name, least in (("samples", 2), ("reference_count", 2), ("pairs", 1), ("jackknife", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"{option(name)} {value}: {least} or more")

@@ -13,7 +13,7 @@ from accelerate.utils import parse_flag_from_env
 import t2i
 from t2i import files
 from t2i.errors import UserError
-from t2i.metrics import bootstrap, clip_score, compare, networks, protocol, sources, suite
+from t2i.metrics import clip_score, compare, intervals, networks, protocol, sources, suite
 from t2i.metrics.networks import Settings
 from t2i.metrics.request import MOST, Request
 from t2i.model import load_model
@@ -49,7 +49,7 @@ def score(r: Request, device: str) -> tuple[dict[str, Any], list[sources.Caption
     source = judged(r, reference, device)
     chosen, left = suite.choose(r.names, settings, reference, source)
     judge = suite.Suite(
-        chosen, settings, reference, reference_count=r.reference_count, pairs=r.pairs, resamples=r.bootstrap,
+        chosen, settings, reference, reference_count=r.reference_count, pairs=r.pairs, parts=r.jackknife,
         device=device,
     )  # fmt: skip
     if main_process:
@@ -114,6 +114,7 @@ def agreement(r: Request, device: str) -> tuple[dict[str, Any], None]:
 
     seen = suite.in_blocks(count, look, "pictures")
     rows: dict[str, torch.Tensor] = {}
+    owner = torch.zeros(0)
     if seen:
         images, texts, owner = seen["clip"], seen["clip_text"], seen["owner"]
         names = [t for n in range(count) for t in reference.all_captions(n)]
@@ -123,7 +124,7 @@ def agreement(r: Request, device: str) -> tuple[dict[str, Any], None]:
     result = {
         "format": compare.FORMAT,
         "scores": {k: float(v.mean()) for k, v in rows.items()},
-        "intervals": {k: bootstrap.of_mean(v, r.seed) for k, v in rows.items()},
+        "intervals": {k: intervals.of_mean(v, owner if len(v) == len(owner) else None) for k, v in rows.items()},
         "protocol": {"resolution": reference.resolution, "samples": count, "seed": r.seed, "clip": network.fingerprint}
         | reference.describe(count),
         "subject": {"model": network.title, "kimg": None},
