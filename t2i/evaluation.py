@@ -45,7 +45,10 @@ class Evaluation:
         the first, which also keeps the best state in <run>/best."""
         start = time.monotonic()
         with isolated(run.device):
-            scores = self.suite.score(generated(run, self.captions, self.folder)).scores
+            result = self.suite.score(generated(run, self.captions, self.folder))
+        for name, reason in result.left_out.items():
+            log.warning("left out: %s: %s", name, reason)
+        scores = result.scores
         scores = {k: v for k, v in scores.items() if not of_reference(k)}  # they never change
         if scores:
             self.keep(run, scores)
@@ -56,7 +59,7 @@ class Evaluation:
         target, spare = self.folder / "best", self.folder / ".best-before"
         if spare.is_dir() and not target.is_dir():  # killed between the two renames below
             spare.rename(target)
-        value, lower = scores[self.best], better(self.best) == "lower"
+        value, lower = scores.get(self.best, math.nan), better(self.best) == "lower"  # nan where it was left out
         before = _read(target / SCORE, self.best)
         if not math.isfinite(value) or (before is not None and (value >= before if lower else value <= before)):
             return

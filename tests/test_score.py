@@ -335,6 +335,25 @@ def test_equivariance_of_a_generator(tiny_shards, tmp_path):
     assert "eq_t" not in command(*ask, out=tmp_path / "a.json")["scores"]  # costs too much to be had unasked
 
 
+def test_a_metric_that_cannot_be_computed_is_left_out_and_named(model, tiny_shards, tmp_path, capsys):
+    """R-precision of captions that are all alike; the others are kept, and what was asked too much is told."""
+    (tmp_path / "captions.txt").write_text("a red bus\n" * 3)
+    ask = ("--checkpoint", model, "--captions", tmp_path / "captions.txt", "--clip", "scenes-clip-score")
+    reference = ("--reference", tiny_shards, "--reference-count", 5000)
+    result = command(*ask, *reference, "--metrics", "r_precision,cmmd", out=tmp_path / "a.json")
+    assert list(result["scores"]) == ["cmmd", "cmmd_bias"]
+    assert list(result["left_out"]) == ["r_precision"]
+    printed = capsys.readouterr()
+    assert "left out: r_precision: " in printed.err
+    assert f"--reference-count 5000: --reference {tiny_shards} has 40 pictures, and all are taken" in printed.err
+    with pytest.raises(UserError, match="no metric can be computed of these pictures: r_precision: "):
+        command(*ask, "--metrics", "r_precision", out=tmp_path / "b.json")
+    assert not (tmp_path / "b.json").exists(), "a run that failed leaves no file"
+    (tmp_path / "c.json").mkdir()
+    with pytest.raises(UserError, match=r"c\.json"):
+        command(*ask, "--metrics", "cmmd", out=tmp_path / "c.json")
+
+
 def test_a_clip_that_training_used_is_told_of(model, tiny_shards, tmp_path):
     ask = ("--checkpoint", model, "--reference", tiny_shards, "--metrics", "clip_score", "--samples", 4)
     copied = tmp_path / "copy"

@@ -37,6 +37,7 @@ def compute(first: Tensor, second: Tensor) -> dict[str, Tensor]:
 METRIC = Metric(
     lambda e: {"ms_ssim": e.fake["ms_ssim"]},
     of_pairs=lambda first, second, networks: compute(first, second),
+    smallest=WINDOW,
     version=2,  # 1 compared on [-1, 1]
     lower=True,
     order=100,

@@ -22,7 +22,7 @@ from t2i.model import load_model
 def run(r: Request) -> None:
     """Judges, prints a table, writes the JSON. Several processes of accelerate launch share the work."""
     if r.json:
-        write(r.json, {})  # what cannot be written should be known before the work, not after
+        check_writable(r.json)  # should be known before the work, not after
     # As Accelerator does it: several processes of accelerate launch on CPUs.
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     here = r.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -65,6 +65,8 @@ def score(r: Request, device: str) -> tuple[dict[str, Any], list[sources.Caption
             result.notes.append(f"leakage was not looked for: the training shards {train} are not here")
         result.notes += judge.trained_with(source)
     if main_process:
+        for name, reason in result.left_out.items():
+            print(f"left out: {name}: {reason}", file=sys.stderr)
         for line in result.notes:
             print(f"note: {line}", file=sys.stderr)
     whole = {
@@ -75,6 +77,7 @@ def score(r: Request, device: str) -> tuple[dict[str, Any], list[sources.Caption
         "fingerprint": protocol.fingerprint(result.protocol),
         "subject": result.subject,
         "notes": result.notes,
+        "left_out": result.left_out,
         "leaked_reference_pictures": leaked,
     }
     if main_process:
@@ -145,13 +148,22 @@ def default_path(r: Request, result: dict[str, Any]) -> Path:
     return Path("out") / f"{'agreement' if r.agreement else 'score'}-{label}.json"
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
-    """As JSON; nothing, where the content is empty, but that it could be."""
+def check_writable(path: Path) -> None:
+    """UserError for a file that could not be written. Leaves none behind."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not content:
-            path.open("a").close()
-        else:
-            files.write_json(path, content)
+        there = path.exists()
+        path.open("a").close()
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise UserError(f"--json {path}: {error.strerror}; choose another file") from None
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """As JSON."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, content)
     except OSError as error:
         raise UserError(f"--json {path}: {error.strerror}; choose another file") from None

@@ -36,6 +36,7 @@ class Result:
     protocol: dict[str, Any] = field(default_factory=dict)
     subject: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # what a reader must know
+    left_out: dict[str, str] = field(default_factory=dict)  # metric → why it could not be computed of these pictures
 
 
 def choose(
@@ -115,6 +116,9 @@ class Suite:
         self.real: dict[str, Any] | None = None
         self.captioned: dict[str, Any] = {}
         self.notes: list[str] = []
+        if reference and (reference_count or 0) > reference.count:
+            said = f"{settings.spell('reference_count')} {reference_count}"
+            self.notes.append(f"{said}: {reference.said} has {reference.count} pictures, and all are taken")
         with noting(self.notes):
             names = dict.fromkeys(n for m in self.metrics for n in m.networks)
             self.networks = {n: networks.load(n, settings, self.device) for n in names}
@@ -122,7 +126,8 @@ class Suite:
     def score(self, source: Source) -> Result:
         """Judges a source's pictures. On other processes than the first the result has no scores.
 
-        UserError where the reference has another resolution, or a metric cannot be computed of these pictures.
+        A metric that cannot be computed of these pictures is left out, and the result says why. UserError where none
+        can be, or the reference has another resolution.
         """
         check_resolution(self.reference, source)
         real = self._look_at_reference()
@@ -135,8 +140,15 @@ class Suite:
         with noting(result.notes), bar:
             for metric in self.metrics:
                 bar.set_description(metric.name)
-                self._measure(metric, evidence, result)
+                try:
+                    self._measure(metric, evidence, result)
+                except (UserError, RuntimeError) as error:  # RuntimeError: torch's, of linear algebra or memory
+                    reason = " ".join(str(error).split())[:300].removeprefix(f"{metric.name}: ")
+                    result.left_out[metric.name] = reason
                 bar.update()
+        if not result.scores:
+            told = "; ".join(f"{name}: {reason}" for name, reason in result.left_out.items())
+            raise UserError(f"no metric can be computed of these pictures: {told}")
         result.notes[:] = dict.fromkeys(result.notes)
         return result
 
