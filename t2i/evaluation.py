@@ -18,10 +18,11 @@ from t2i import metrics
 from t2i.config import Eval
 from t2i.errors import UserError, closest
 from t2i.metrics import networks
+from t2i.metrics.captions import Caption
 from t2i.metrics.compare import better
 from t2i.metrics.metric import of_reference
 from t2i.metrics.networks import Settings
-from t2i.metrics.sources import Caption, Generated, Reference, overlap
+from t2i.metrics.sources import Generated, Reference, overlap
 from t2i.metrics.suite import Suite, choose, noting
 from t2i.model import Model, save_model
 from t2i.run import Run

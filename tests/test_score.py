@@ -19,6 +19,7 @@ from t2i.data.write import write_shards
 from t2i.encoders.text import load_text_encoder
 from t2i.errors import UserError
 from t2i.metrics import compare, equivariance, lpips_distance, networks, sources, suite
+from t2i.metrics.captions import read_captions
 from t2i.metrics.networks import Settings, inception
 from t2i.model import load_model, save_model
 from t2i.pictures import to_uint8
@@ -127,7 +128,7 @@ def test_training_on_the_reference_is_noticed_and_few_pictures_are(scored):
 def test_a_folder_of_the_same_pictures_has_the_same_scores(scored, model, vgg_file, tiny_shards, tmp_path):
     """So peers are scored by the same code; and what a file holds is what a model is judged by."""
     result, file = scored
-    captions = sources.read_captions(file.with_suffix(".captions.json"))
+    captions = read_captions(file.with_suffix(".captions.json"))
     made = sources.Generated(load_model(model), captions)
     for n, pixels in enumerate(to_uint8(made.pick(range(30))).numpy()):
         Image.fromarray(pixels).save(tmp_path / f"{n:04d}.png")
@@ -390,7 +391,9 @@ def test_what_cannot_be_judged_is_one_line(model, tiny_shards, tmp_path):
     folder = ("--pictures", tmp_path, "--captions", tmp_path / "a.txt")
     for wrong, said in (
         ((*folder, "--reference", tiny_shards, "--metrics", "probe"), "16×16, those to be judged 32×32.*--size 32"),
-        (("--pictures", tmp_path), "no caption of a.png"),
+        (("--pictures", tmp_path), "no metric can be computed: .*needs captions"),
+        (("--pictures", tmp_path, "--metrics", "ms_ssim"), "--metrics ms_ssim: needs captions"),
+        (("--checkpoint", model, "--resize", 16), "only of --pictures"),
         (("--pictures", tmp_path, "--captions", tmp_path / "b.txt"), "2 captions for 1 pictures"),
         (("--pictures", tmp_path / "none"), "no such folder"),
         ((*folder, "--metrics", "vgg"), "--metrics vgg: needs real pictures"),

@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from t2i import metrics
+from t2i.metrics.captions import Caption
 from t2i.metrics.networks import Network, Settings
-from t2i.metrics.sources import Caption, Generated, Source
+from t2i.metrics.sources import Generated, Source
 
 Networks = Mapping[str, Network]
 

@@ -8,12 +8,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from t2i.metrics.captions import digest
 from t2i.metrics.metric import Metric, owner
 from t2i.metrics.networks import Network
-from t2i.metrics.sources import Generated, Reference, Source, digest
+from t2i.metrics.sources import Generated, Reference, Source
 
-ALWAYS = ("resolution", "samples", "captions", "seed", "truncation", "noise")  # what every score depends on
-OF_REFERENCE = ("resize", "reference", "reference_count")  # and those that look at real pictures
+ALWAYS = (
+    "resolution",
+    "samples",
+    "captions",
+    "seed",
+    "truncation",
+    "noise",
+    "encoding",
+    "resized",
+)  # what every score depends on
+OF_REFERENCE = ("resize", "reference", "reference_count")
 
 
 def describe(
@@ -29,10 +39,12 @@ def describe(
     fields: dict[str, Any] = {
         "resolution": source.resolution,
         "samples": len(source.captions),
-        "captions": digest(source.captions),
+        "captions": digest(source.captions) if source.captioned else None,
         "seed": seed,
         "truncation": source.truncation if isinstance(source, Generated) else None,
         "noise": source.noise if isinstance(source, Generated) else None,
+        "encoding": source.encoding,
+        "resized": f"to {source.resize}, the middle square, Pillow Lanczos" if source.resize else "no",
     }
     if reference:
         fields |= reference.describe(reference_count)

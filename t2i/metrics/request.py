@@ -16,8 +16,10 @@ class Request:
     """What is to be judged, against what, by what. UserError for what is wrong without a look at any file."""
 
     checkpoint: str | None = None  # run, checkpoint or model folder (the newest run, or else the shipped model)
-    pictures: str | None = None  # a folder of pictures to be judged instead, in the order of their names
-    captions: str | None = None  # a file, one a line, or a list saved by this command (those of the reference)
+    pictures: str | None = None  # a folder of pictures to be judged instead, in natural order of their names
+    resize: int | None = None  # the side that they are brought to: the middle square, by Lanczos' filter (as they are)
+    # a file: one a line, .jsonl, .csv, JSON {picture: caption} or a list saved by this command (those of the reference)
+    captions: str | None = None
     reference: str | None = None  # shards of real pictures of the same resolution
     reference_count: int | None = None  # how many of them (all)
     metrics: str | None = None  # their names with commas between (all that can be computed)
@@ -34,7 +36,7 @@ class Request:
     networks: Mapping[str, str | None] = field(default_factory=dict)  # settings of networks that judge
 
     def __post_init__(self) -> None:
-        for name, least in (("samples", 2), ("reference_count", 2), ("pairs", 1), ("jackknife", 0)):
+        for name, least in (("samples", 2), ("resize", 8), ("reference_count", 2), ("pairs", 1), ("jackknife", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"{option(name)} {value}: {least} or more")
@@ -44,6 +46,8 @@ class Request:
         networks.check(self.networks)
         if self.pictures and self.checkpoint:
             raise UserError(f"--pictures {self.pictures}: leave out --checkpoint, or the pictures")
+        if self.resize and not self.pictures:
+            raise UserError(f"--resize {self.resize}: only of --pictures; a model's have the size they have")
         if not (self.captions or self.reference or self.pictures or self.agreement):
             raise UserError("no captions: give --reference SHARDS or --captions FILE")
 

@@ -13,6 +13,7 @@ from accelerate.utils import parse_flag_from_env
 import t2i
 from t2i import files
 from t2i.errors import UserError
+from t2i.metrics import captions as captions_of
 from t2i.metrics import clip_score, compare, intervals, networks, protocol, sources, suite
 from t2i.metrics.networks import Settings
 from t2i.metrics.request import MOST, Request
@@ -33,15 +34,15 @@ def run(r: Request) -> None:
             print(compare.table(result))
             path = r.json or default_path(r, result)
             write(path, result)
-            if captions:
-                write(path.with_suffix(".captions.json"), sources.listed(captions, r.reference, r.seed))
+            if captions and any(c.text for c in captions):
+                write(path.with_suffix(".captions.json"), captions_of.listed(captions, r.reference, r.seed))
             print(f"written to {path}")
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-def score(r: Request, device: str) -> tuple[dict[str, Any], list[sources.Caption]]:
+def score(r: Request, device: str) -> tuple[dict[str, Any], list[captions_of.Caption]]:
     """Judges, and says what was judged by what; and the captions. On other processes than the first without scores."""
     main_process = PartialState().is_main_process
     reference = sources.Reference(r.reference, r.seed) if r.reference else None
@@ -88,13 +89,13 @@ def score(r: Request, device: str) -> tuple[dict[str, Any], list[sources.Caption
 def judged(r: Request, reference: sources.Reference | None, device: str) -> sources.Source:
     """The pictures to be judged, with their captions."""
     if r.pictures:
-        folder = sources.Folder(r.pictures, r.captions)
+        folder = sources.Folder(r.pictures, r.captions, r.resize)
         if r.samples and r.samples != len(folder.captions):
             raise UserError(f"--samples {r.samples}: the folder has {len(folder.captions)} pictures, which are judged")
         return folder
     model = load_model(r.checkpoint, device)
     if r.captions:
-        captions = sources.read_captions(r.captions)
+        captions = captions_of.read_captions(r.captions)
     else:
         assert reference is not None
         captions = reference.captions(min(r.samples or MOST, reference.count))

@@ -114,6 +114,8 @@ def _measure(e: Evidence) -> dict[str, Tensor | Estimate]:
 
 
 def _lacks(source: Source, settings: Settings) -> str | None:
+    if not source.captioned:
+        return "needs captions: --captions FILE"
     return None if settings["detector"] else says_no_object(source, settings)
 
 

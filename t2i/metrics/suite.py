@@ -72,6 +72,8 @@ def lacks(metric: Metric, settings: Settings, reference: Reference | None, sourc
         return f"needs real pictures: {settings.spell('reference')} SHARDS"
     if metric.of_model and not isinstance(source, Generated):
         return "needs the generator itself, not its pictures"
+    if (metric.reads or metric.of_pairs) and not source.captioned:
+        return "needs captions: --captions FILE"
     if metric.of_pairs and not source.pairs(1):
         return "needs two pictures of a caption"
     if metric.power_of_two and (side < metric.smallest or side & (side - 1)):
@@ -89,7 +91,7 @@ def check_resolution(reference: Reference | None, source: Source) -> None:
         has, want = reference.resolution, source.resolution
         raise UserError(
             f"{reference.said}: its pictures are {has}×{has}, those to be judged {want}×{want}; "
-            f"make the reference with --size {want}"
+            f"make the reference with --size {want}{'' if isinstance(source, Generated) else f', or --resize {has}'}"
         )
 
 
