@@ -5,7 +5,8 @@
     python scripts/score.py --compare a.json b.json                                       side by side, if comparable
     python scripts/score.py --agreement shards/... --clip NAME                            does the encoder agree with
                                                                                           the people who wrote captions?
-Several processes: accelerate launch scripts/score.py ...
+A metric that turns out not to be computable is left out and named, on the terminal and in the JSON; the others are
+kept, and the exit status is 0. Several processes: accelerate launch scripts/score.py ...
 """
 
 import argparse

@@ -19,10 +19,11 @@ from t2i.config import Eval
 from t2i.errors import UserError, closest
 from t2i.interfaces import Stage
 from t2i.metrics import networks
+from t2i.metrics.captions import Caption
 from t2i.metrics.compare import better
 from t2i.metrics.metric import of_reference
 from t2i.metrics.networks import Settings
-from t2i.metrics.sources import Caption, Generated, Reference, overlap
+from t2i.metrics.sources import Generated, Reference, overlap
 from t2i.metrics.suite import Suite, choose, noting
 from t2i.model import Model, save_model
 from t2i.run import Run
@@ -48,7 +49,10 @@ class Evaluation:
         if run.stage.resolution < run.settings.model.resolution:
             return {}, 0.0
         with isolated(run.device):
-            scores = self.suite.score(generated(run, self.captions, self.folder, run.stage)).scores
+            result = self.suite.score(generated(run, self.captions, self.folder, run.stage))
+        for name, reason in result.left_out.items():
+            log.warning("left out: %s: %s", name, reason)
+        scores = result.scores
         scores = {k: v for k, v in scores.items() if not of_reference(k)}  # they never change
         if scores:
             self.keep(run, scores)
@@ -59,7 +63,7 @@ class Evaluation:
         target, spare = self.folder / "best", self.folder / ".best-before"
         if spare.is_dir() and not target.is_dir():  # killed between the two renames below
             spare.rename(target)
-        value, lower = scores[self.best], better(self.best) == "lower"
+        value, lower = scores.get(self.best, math.nan), better(self.best) == "lower"  # nan where it was left out
         before = _read(target / SCORE, self.best)
         if not math.isfinite(value) or (before is not None and (value >= before if lower else value <= before)):
             return
@@ -108,7 +112,7 @@ def prepare(run: Run, folder: Path) -> Evaluation | None:
         best = e.best or scores[0]
         if best not in scores:
             raise UserError(f"eval.best={best}: not a score of eval.metrics; {closest(best, scores)}")
-        suite = Suite(chosen, settings, reference, pairs=min(500, e.samples), resamples=0, device=run.device)
+        suite = Suite(chosen, settings, reference, pairs=min(500, e.samples), parts=0, device=run.device)
         if run.rank == 0:
             notes = suite.trained_with(source) + suite.notes
             if stages.resolutions(run.settings):

@@ -19,6 +19,7 @@ from t2i.data.write import write_shards
 from t2i.encoders.text import load_text_encoder
 from t2i.errors import UserError
 from t2i.metrics import compare, equivariance, lpips_distance, networks, sources, suite
+from t2i.metrics.captions import read_captions
 from t2i.metrics.networks import Settings, inception
 from t2i.model import load_model, save_model
 from t2i.pictures import to_uint8
@@ -82,7 +83,7 @@ def scored(model, vgg_file, tiny_shards, tmp_path_factory):
     file = tmp_path_factory.mktemp("scores") / "new" / "a.json"
     return command(
         "--checkpoint", model, "--reference", tiny_shards, "--metrics", METRICS, "--vgg", vgg_file, "--samples", 30,
-        "--pairs", 8, "--bootstrap", 3, out=file,
+        "--pairs", 8, "--jackknife", 3, out=file,
     ), file  # fmt: skip
 
 
@@ -99,7 +100,10 @@ def test_scores_come_with_their_protocol(scored, model, tiny_shards):
     for name, (low, high) in result["intervals"].items():
         assert low <= scores[name] + 1e-9, name
         assert scores[name] <= high + 1e-9, name
-    assert {"clip_score", "VGG", "cmmd", "ms_ssim", "probe_both"} <= set(result["intervals"])
+    assert {"clip_score", "cmmd", "ms_ssim", "probe_both"} <= set(result["intervals"])
+    assert not {"VGG", "clip_fid", "cmmd_bias", "swd"} & set(result["intervals"])
+    assert any("clip_fid: no interval: " in note for note in result["notes"])
+    assert 0 < scores["cmmd_bias"] < scores["cmmd"]
     assert (protocol["resolution"], protocol["samples"], protocol["pairs"]) == (16, 30, 8)
     assert (protocol["reference_count"], protocol["truncation"], protocol["seed"]) == (40, 1.0, 0)
     assert protocol["resize"] == "crop, Pillow Lanczos, JPEG 95"
@@ -124,14 +128,14 @@ def test_training_on_the_reference_is_noticed_and_few_pictures_are(scored):
 def test_a_folder_of_the_same_pictures_has_the_same_scores(scored, model, vgg_file, tiny_shards, tmp_path):
     """So peers are scored by the same code; and what a file holds is what a model is judged by."""
     result, file = scored
-    captions = sources.read_captions(file.with_suffix(".captions.json"))
+    captions = read_captions(file.with_suffix(".captions.json"))
     made = sources.Generated(load_model(model), captions)
     for n, pixels in enumerate(to_uint8(made.pick(range(30))).numpy()):
         Image.fromarray(pixels).save(tmp_path / f"{n:04d}.png")
     metrics = METRICS.replace("ms_ssim,", "")
     again = command(
         "--pictures", tmp_path, "--captions", file.with_suffix(".captions.json"), "--reference", tiny_shards,
-        "--metrics", metrics, "--vgg", vgg_file, "--bootstrap", 0, out=tmp_path / "b.json",
+        "--metrics", metrics, "--vgg", vgg_file, "--jackknife", 0, out=tmp_path / "b.json",
     )  # fmt: skip
     assert again["scores"] == {k: v for k, v in result["scores"].items() if k != "ms_ssim"}
     assert again["intervals"] == {}
@@ -171,7 +175,7 @@ def test_another_process_beside_makes_no_difference(model, tiny_shards, vgg_file
     monkeypatch.setattr(suite, "BLOCK", 4)
     arguments = (
         "--checkpoint", model, "--reference", tiny_shards, "--metrics", "swd,ms_ssim,vgg,probe", "--vgg", vgg_file,
-        "--samples", 18, "--pairs", 5, "--bootstrap", 0,
+        "--samples", 18, "--pairs", 5, "--jackknife", 0,
     )  # fmt: skip
     alone = command(*arguments, out=tmp_path / "one.json")
     context = (arguments, free_port(), tmp_path / "two.json")
@@ -249,7 +253,7 @@ def test_both_published_forms_of_inception_are_one_network(inception_files, monk
 def test_scores_on_inception(inception_files, model, tiny_shards, tmp_path):
     result = command(
         "--checkpoint", model, "--reference", tiny_shards, "--metrics", "fid,is", "--samples", 4,
-        "--reference-count", 4, "--bootstrap", 0, "--inception", inception_files / inception.FILES[0],
+        "--reference-count", 4, "--jackknife", 0, "--inception", inception_files / inception.FILES[0],
         out=tmp_path / "a.json",
     )  # fmt: skip
     assert list(result["scores"]) == ["fid", "is"]
@@ -332,6 +336,25 @@ def test_equivariance_of_a_generator(tiny_shards, tmp_path):
     assert "eq_t" not in command(*ask, out=tmp_path / "a.json")["scores"]  # costs too much to be had unasked
 
 
+def test_a_metric_that_cannot_be_computed_is_left_out_and_named(model, tiny_shards, tmp_path, capsys):
+    """R-precision of captions that are all alike; the others are kept, and what was asked too much is told."""
+    (tmp_path / "captions.txt").write_text("a red bus\n" * 3)
+    ask = ("--checkpoint", model, "--captions", tmp_path / "captions.txt", "--clip", "scenes-clip-score")
+    reference = ("--reference", tiny_shards, "--reference-count", 5000)
+    result = command(*ask, *reference, "--metrics", "r_precision,cmmd", out=tmp_path / "a.json")
+    assert list(result["scores"]) == ["cmmd", "cmmd_bias"]
+    assert list(result["left_out"]) == ["r_precision"]
+    printed = capsys.readouterr()
+    assert "left out: r_precision: " in printed.err
+    assert f"--reference-count 5000: --reference {tiny_shards} has 40 pictures, and all are taken" in printed.err
+    with pytest.raises(UserError, match="no metric can be computed of these pictures: r_precision: "):
+        command(*ask, "--metrics", "r_precision", out=tmp_path / "b.json")
+    assert not (tmp_path / "b.json").exists(), "a run that failed leaves no file"
+    (tmp_path / "c.json").mkdir()
+    with pytest.raises(UserError, match=r"c\.json"):
+        command(*ask, "--metrics", "cmmd", out=tmp_path / "c.json")
+
+
 def test_a_clip_that_training_used_is_told_of(model, tiny_shards, tmp_path):
     ask = ("--checkpoint", model, "--reference", tiny_shards, "--metrics", "clip_score", "--samples", 4)
     copied = tmp_path / "copy"
@@ -339,7 +362,7 @@ def test_a_clip_that_training_used_is_told_of(model, tiny_shards, tmp_path):
     for name in ("scenes-clip", copied):
         result = command(*ask, "--clip", name, out=tmp_path / "a.json")
         assert any("used in training" in note for note in result["notes"])
-    assert not any("used in" in n for n in command(*ask, "--bootstrap", 0, out=tmp_path / "a.json")["notes"])
+    assert not any("used in" in n for n in command(*ask, "--jackknife", 0, out=tmp_path / "a.json")["notes"])
 
 
 def test_soa_with_a_detector_of_ones_own(model, tiny_shards, tmp_path, monkeypatch):
@@ -368,7 +391,9 @@ def test_what_cannot_be_judged_is_one_line(model, tiny_shards, tmp_path):
     folder = ("--pictures", tmp_path, "--captions", tmp_path / "a.txt")
     for wrong, said in (
         ((*folder, "--reference", tiny_shards, "--metrics", "probe"), "16×16, those to be judged 32×32.*--size 32"),
-        (("--pictures", tmp_path), "no caption of a.png"),
+        (("--pictures", tmp_path), "no metric can be computed: .*needs captions"),
+        (("--pictures", tmp_path, "--metrics", "ms_ssim"), "--metrics ms_ssim: needs captions"),
+        (("--checkpoint", model, "--resize", 16), "only of --pictures"),
         (("--pictures", tmp_path, "--captions", tmp_path / "b.txt"), "2 captions for 1 pictures"),
         (("--pictures", tmp_path / "none"), "no such folder"),
         ((*folder, "--metrics", "vgg"), "--metrics vgg: needs real pictures"),

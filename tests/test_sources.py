@@ -11,13 +11,14 @@ from t2i.data.manifest import Options
 from t2i.data.write import write_shards
 from t2i.errors import UserError
 from t2i.metrics import sources
+from t2i.metrics.captions import digest, read_captions
 from t2i.pictures import to_uint8
 
 
 def test_captions_are_drawn_by_the_seed_and_longer_lists_begin_like_shorter(tiny_shards):
     a, b = sources.Reference(str(tiny_shards), 0), sources.Reference(str(tiny_shards), 1)
     assert a.captions(20) == a.captions(40)[:20]
-    assert sources.digest(a.captions(40)) != sources.digest(b.captions(40))
+    assert digest(a.captions(40)) != digest(b.captions(40))
     for n, caption in enumerate(a.captions(40)):
         assert caption.text in a.all_captions(n)
         assert caption.object is not None
@@ -38,11 +39,113 @@ def test_pictures_bring_their_captions_and_their_pairs(tmp_path):
     assert sources.Folder(tmp_path, tmp_path / "named.json").captions[4].text == "caption 4"
     Image.new("RGB", (9, 9)).save(tmp_path / "9.png")
     (tmp_path / "9.json").write_text('{"prompt": "odd"}')
-    with pytest.raises(UserError, match=r"9\.png: 9×9, others have 8"):
+    with pytest.raises(UserError, match=r"9\.png: 9×9, others have 8; --resize"):
         sources.Folder(tmp_path).pick([5])
     (tmp_path / "9.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"9\.png: cannot be read"):
         sources.Folder(tmp_path).pick([5])
+
+
+def folder_of(path, names, **options):
+    """Pictures whose red is the number in their name."""
+    for name in names:
+        file = path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (int("".join(c for c in name if c.isdigit())), 0, 0)).save(file)
+    return lambda **more: sources.Folder(path, **(options | more))
+
+
+def reds(folder):
+    return to_uint8(folder.pick(range(len(folder.files))))[:, 0, 0, 0].tolist()
+
+
+def test_folders_are_read_in_natural_order_with_what_is_in_them(tmp_path):
+    make = folder_of(tmp_path / "p", [f"{n}.png" for n in range(12)] + ["sub/200.png", "._3.png", ".hidden/7.png"])
+    (tmp_path / "c.txt").write_text("".join(f"caption {n}\n" for n in [*range(12), 200]))
+    folder = make(captions=tmp_path / "c.txt")
+    assert reds(folder) == [*range(12), 200]
+    assert [c.text for c in folder.captions] == [f"caption {n}" for n in [*range(12), 200]]
+
+
+def test_pictures_without_captions_are_judged_by_what_reads_none(tmp_path):
+    folder = folder_of(tmp_path, ["1.png", "2.png"])()
+    assert not folder.captioned
+    assert folder.pairs(5) == []
+    (tmp_path / "1.json").write_text('{"prompt": "one"}')
+    with pytest.raises(UserError, match=r"no caption of 2\.png"):
+        sources.Folder(tmp_path)
+
+
+def test_pictures_are_upright_and_resized_when_asked(tmp_path):
+    wide = Image.new("RGB", (40, 20), "blue")
+    wide.paste("red", (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter right: red comes on top
+    wide.save(tmp_path / "0.jpg", exif=exif, quality=95, subsampling=0)
+    with pytest.raises(UserError, match="20×40; all must be squares of one size: --resize N"):
+        sources.Folder(tmp_path)
+    folder = sources.Folder(tmp_path, resize=10)
+    assert (folder.resolution, folder.encoding) == (10, "JPEG")
+    pixels = to_uint8(folder.pick([0]))[0]
+    assert pixels[1, 5, 0] > 200 > 50 > pixels[8, 5, 0]
+
+
+SECOND = "second\u2028with a line\u0085"
+CONTENT = {
+    "a.txt": "first\r\n\n SECOND \n",
+    "tabs.txt": "b.png\tSECOND\na.png\tfirst\n",
+    "a.jsonl": '{"file_name": "b.png", "caption": "SECOND"}\n{"file_name": "a.png", "text": "first"}\n',
+    "plain.jsonl": '"first"\n"SECOND"\n',
+    "header.csv": 'caption,file_name\n"SECOND",b.png\nfirst,a.png\n',
+    "bare.csv": 'b.png,"SECOND"\na.png,first\n',
+    "one.csv": 'first\n"SECOND"\n',
+    "named.json": '{"b.png": "SECOND", "a.png": "first"}',
+    "list.json": '["first", "SECOND"]',
+    "names.json": '[{"image": "b.png", "prompt": "SECOND"}, {"image": "a.png", "prompt": "first"}]',
+}
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_caption_files_of_every_kind(name, tmp_path):
+    (tmp_path / name).write_bytes(CONTENT[name].replace("SECOND", SECOND).encode())
+    found = read_captions(tmp_path / name, ["a.png", "b.png"])
+    assert [c.text.rstrip("\u0085") for c in found] == ["first", "second\u2028with a line"]
+    nested = read_captions(tmp_path / name, ["x/a.png", "x/b.png"])
+    assert nested == found
+
+
+def test_cocos_results_are_matched_by_image_id(tmp_path):
+    (tmp_path / "r.json").write_text(json.dumps([{"image_id": i, "caption": f"of {i}"} for i in (42, 7)]))
+    names = ["COCO_val2014_000000000007.jpg", "COCO_val2014_000000000042.jpg"]
+    assert [(c.text, c.image_id) for c in read_captions(tmp_path / "r.json", names)] == [("of 7", 7), ("of 42", 42)]
+    assert [c.text for c in read_captions(tmp_path / "r.json")] == ["of 42", "of 7"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.txt", '{"caption": "x"}\n{"caption": "y"}\n', "name it .jsonl"),
+        ("a.txt", "one\n", "1 captions for 2 pictures"),
+        ("a.csv", "one,two,three\nfour,five,six\n", "which column holds captions"),
+        ("a.csv", "caption\na dog, running\na cat\n", "row 1 has 2 columns, not 1"),
+        ("a.json", '{"annotations": []}', "several captions a picture"),
+        ("a.json", '{"a.png": "one"}', "none of b.png"),
+        ("a.jsonl", '{"file_name": "a.png"}\n', "is no caption"),
+        ("a.jsonl", "{broken\n", "cannot be read"),
+        ("a.txt", "\n", "no captions there"),
+    ],
+)
+def test_caption_files_that_cannot_be_told_are_one_line(name, content, said, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=said) as error:
+        read_captions(tmp_path / name, ["a.png", "b.png"])
+    assert len(str(error.value).split("\n")) == 1
+
+
+def test_names_that_have_no_order_need_a_file_with_names(tmp_path):
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    with pytest.raises(UserError, match=r"01\.png and 1\.png have no order"):
+        read_captions(tmp_path / "a.txt", ["01.png", "1.png"])
 
 
 def test_leakage_is_by_picture_and_captions_not_by_number_alone(tiny_shards, tmp_path):

@@ -298,6 +298,14 @@ def test_stylegan3_is_equivariant(kind):
     assert (found["EQ-R"] > 60) == (kind == "r"), found
 
 
+def test_a_transform_that_the_user_has_set_makes_no_difference():
+    """A quarter turn and a shift: if the metric's shift came behind them it would go another way."""
+    g = generator()
+    g.synthesis.input.transform.copy_(torch.tensor([[0.0, -1, 0.1], [1, 0, 0.05], [0, 0, 1]]))
+    found = equivariance.compute(g, z(4), text(4), batch=2, kinds=["EQ-T", "EQ-T frac"])
+    assert min(found.values()) > 60, found
+
+
 def test_stylegan2_is_not():
     found = equivariance.compute(generator(stylegan2), z(4), text(4), batch=2)
     assert max(found.values()) < 35, found

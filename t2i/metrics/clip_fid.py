@@ -10,6 +10,8 @@ METRIC = Metric(
     reference=True,
     moments=True,
     lower=True,
+    distance=True,
     whole=True,
+    no_interval=lambda e: frechet.no_interval(e.fake["clip"]),
     order=60,
 )

@@ -39,7 +39,7 @@ def compare(paths: Sequence[str | Path], force: bool = False) -> str:
         raise UserError(f"--compare: not comparable; {'; '.join(told)}; {REMEDY}")
     lines = [f"NOT COMPARABLE in {line}" for line in told]
     lines += [f"{n}: {subject_line(r)}" for n, r in zip(names, results)]
-    width = max(12, *(len(n) + 2 for n in names))
+    width = max(18, *(len(n) + 2 for n in names))
     scores = list(dict.fromkeys(s for r in results for s in r["scores"]))
     lines.append(f"{'':<30}" + "".join(f"{n:>{width}}" for n in names) + "   better")
     for score in scores:
@@ -83,4 +83,4 @@ def _number(value: float | None) -> str:
 
 def _margin(result: dict[str, Any], score: str) -> str:
     interval = result.get("intervals", {}).get(score)
-    return f"±{(interval[1] - interval[0]) / 2:.2g}" if interval else ""
+    return f"{_number(interval[0])}…{_number(interval[1])}" if interval else ""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from t2i.errors import UserError
 
+ENOUGH = 10  # pictures a feature, for an interval
 CHUNK = 8192  # rows in float64 at a time
 
 
@@ -101,3 +102,11 @@ def warn_of_few(name: str, fake: Moments, real: Moments) -> None:
             "bias; for a figure to publish take 30,000 or more",
             stacklevel=3,
         )
+
+
+def no_interval(rows: Tensor) -> str | None:
+    """Simulated, the jackknife's interval covers what it says from ten pictures a feature on."""
+    count, features = rows.shape
+    if count >= ENOUGH * features:
+        return None
+    return f"an interval takes {ENOUGH} pictures for each of {features} features: with {count} it would be too wide"

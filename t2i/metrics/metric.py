@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from t2i import metrics
+from t2i.metrics.captions import Caption
 from t2i.metrics.networks import Network, Settings
-from t2i.metrics.sources import Caption, Generated, Source
+from t2i.metrics.sources import Generated, Source
 
 Networks = Mapping[str, Network]
 
@@ -40,7 +41,8 @@ class Evidence:
 class Metric:
     """What it looks through, what it needs, which way is better, its scores."""
 
-    # → numbers, or one value a picture, whose mean is the score and whose spread gives its interval
+    # → numbers; numbers that know their deviation (intervals.Estimate); or one value a picture, whose mean is the score
+    # and whose spread gives its interval
     measure: Callable[[Evidence], dict[str, Any]]
     networks: tuple[str, ...] = ()  # files of networks/ that it looks through
     features: tuple[str, ...] = ()  # of those that they give: what `measure` reads row by row
@@ -58,11 +60,19 @@ class Metric:
     lacks: Callable[[Source, Settings], str | None] = lambda source, settings: None  # what else is lacking, and remedy
     costly: bool = False  # computed only when asked for by name
 
+    # Of its definition, one more whenever its numbers change: scores of two versions are not compared.
+    version: int = 1
+    # What else decides its scores of so many judged and real pictures, by the words of the protocol.
+    settings: Callable[[int, int], dict[str, Any]] = lambda samples, reference_count: {}
+
     scores: tuple[str, ...] = ()  # the main ones; others begin like one of them. Empty: one, of the file's name
     beside: tuple[str, ...] = ()  # how those begin of which neither a high nor a low value is better
     of_reference: tuple[str, ...] = ()  # and of these, those of real pictures alone: no training changes them
     lower: bool = False  # is better
+    distance: bool = False  # never below 0: neither are the ends of intervals
     whole: bool = False  # only a whole set has a score: its interval takes computing it again
+    # Of such a score: why there is no interval that could be believed, and what to do; None where there is one.
+    no_interval: Callable[[Evidence], str | None] = lambda evidence: None
     order: int = 1000  # its place in tables, from the top; of several, the first score decides what eval keeps as best
     name: str = ""  # of its file
 

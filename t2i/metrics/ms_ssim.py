@@ -21,21 +21,25 @@ def scales(side: int) -> int:
 def compute(first: Tensor, second: Tensor) -> dict[str, Tensor]:
     """Pictures [N, 3, H, W] in [-1, 1], two of each caption → {"ms_ssim": [N] in 0..1}; 1 for a picture and itself.
 
-    Small pictures have fewer scales, whose weights are then made to sum to 1.
+    Compared on [0, 1], since the terms for luminance and contrast are of intensities, which are not below 0. Small
+    pictures have fewer scales, whose weights are then made to sum to 1.
     """
     # slow to import
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as measure
 
     betas = BETAS[: scales(min(first.shape[-2:]))]
     betas = tuple(b / sum(betas) for b in betas)
+    first, second = ((x.float() + 1) / 2 for x in (first, second))
     with torch.no_grad():
-        values = measure(second.float(), first.float(), data_range=2.0, betas=betas, reduction="none")
+        values = measure(second, first, data_range=1.0, betas=betas, reduction="none")
     return {"ms_ssim": values.reshape(-1).double().cpu()}
 
 
 METRIC = Metric(
     lambda e: {"ms_ssim": e.fake["ms_ssim"]},
     of_pairs=lambda first, second, networks: compute(first, second),
+    smallest=WINDOW,
+    version=2,  # 1 compared on [-1, 1]
     lower=True,
     order=100,
 )

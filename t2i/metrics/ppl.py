@@ -1,11 +1,13 @@
 """Perceptual path length at the ends of paths in W (Karras et al. 2019, 1812.04948, section 4.1; 1912.04958)."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from t2i.metrics.intervals import Estimate
 from t2i.metrics.metric import Metric, Networks
 from t2i.metrics.networks import Settings
 from t2i.metrics.sources import Generated, Source
@@ -35,12 +37,18 @@ def distances(
         return distance(*pictures).reshape(-1).double().cpu() / epsilon**2
 
 
-def compute(lengths: Tensor) -> dict[str, Tensor]:
-    """lengths [N] → {"ppl": those from the 1st to the 99th percentile}, of which the score is the mean."""
+def compute(lengths: Tensor) -> dict[str, Estimate]:
+    """lengths [N] → {"ppl": the mean of those from the 1st to the 99th percentile}.
+
+    What is cut off is uncertain too: the deviation is that of all lengths, the cut ones moved to the percentiles
+    (Tukey & McLaughlin 1963).
+    """
     lengths = lengths.double()
     low = torch.quantile(lengths, 0.01, interpolation="lower")
     high = torch.quantile(lengths, 0.99, interpolation="higher")
-    return {"ppl": lengths[(lengths >= low) & (lengths <= high)]}
+    mean = float(lengths[(lengths >= low) & (lengths <= high)].mean())
+    spread = float(lengths.clamp(low, high).std()) / (0.98 * math.sqrt(len(lengths))) if len(lengths) > 1 else math.nan
+    return {"ppl": Estimate(mean, spread)}
 
 
 def _lengths(source: Generated, networks: Networks, numbers: Sequence[int]) -> dict[str, Tensor]:

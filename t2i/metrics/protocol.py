@@ -8,12 +8,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from t2i.metrics.captions import digest
 from t2i.metrics.metric import Metric, owner
 from t2i.metrics.networks import Network
-from t2i.metrics.sources import Generated, Reference, Source, digest
+from t2i.metrics.sources import Generated, Reference, Source
 
-ALWAYS = ("resolution", "samples", "captions", "seed", "truncation", "noise")  # what every score depends on
-OF_REFERENCE = ("resize", "reference", "reference_count")  # and those that look at real pictures
+ALWAYS = (
+    "resolution",
+    "samples",
+    "captions",
+    "seed",
+    "truncation",
+    "noise",
+    "encoding",
+    "resized",
+)  # what every score depends on
+OF_REFERENCE = ("resize", "reference", "reference_count")
 
 
 def describe(
@@ -29,24 +39,37 @@ def describe(
     fields: dict[str, Any] = {
         "resolution": source.resolution,
         "samples": len(source.captions),
-        "captions": digest(source.captions),
+        "captions": digest(source.captions) if source.captioned else None,
         "seed": seed,
         "truncation": source.truncation if isinstance(source, Generated) else None,
         "noise": source.noise if isinstance(source, Generated) else None,
+        "encoding": source.encoding,
+        "resized": f"to {source.resize}, the middle square, Pillow Lanczos" if source.resize else "no",
     }
     if reference:
         fields |= reference.describe(reference_count)
     fields |= {name: network.fingerprint for name, network in networks.items()}
+    for metric in metrics:
+        fields[definition(metric)] = {"version": metric.version} | metric.settings(
+            len(source.captions), reference_count
+        )
     if any(m.of_pairs for m in metrics):
         fields["pairs"] = len(source.pairs(pairs))
     return fields
+
+
+def definition(metric: Metric) -> str:
+    """The field that holds how a metric is defined here: its version and settings."""
+    return f"metric {metric.name}"
 
 
 def relevant(metrics: Sequence[Metric]) -> set[str]:
     """The fields that these metrics' scores depend on."""
     out = set(ALWAYS)
     for metric in metrics:
-        out |= {*metric.networks, *(OF_REFERENCE if metric.reference else ()), *(["pairs"] if metric.of_pairs else ())}
+        out |= {definition(metric), *metric.networks}
+        out |= set(OF_REFERENCE) if metric.reference else set()
+        out |= {"pairs"} if metric.of_pairs else set()
     return out
 
 

@@ -17,8 +17,10 @@ class Request:
     """What is to be judged, against what, by what. UserError for what is wrong without a look at any file."""
 
     checkpoint: str | None = None  # run, checkpoint or model folder (the newest run, or else the shipped model)
-    pictures: str | None = None  # a folder of pictures to be judged instead, in the order of their names
-    captions: str | None = None  # a file, one a line, or a list saved by this command (those of the reference)
+    pictures: str | None = None  # a folder of pictures to be judged instead, in natural order of their names
+    resize: int | None = None  # the side that they are brought to: the middle square, by Lanczos' filter (as they are)
+    # a file: one a line, .jsonl, .csv, JSON {picture: caption} or a list saved by this command (those of the reference)
+    captions: str | None = None
     reference: str | None = None  # shards of real pictures of the same resolution
     reference_count: int | None = None  # how many of them (all)
     metrics: str | None = None  # their names with commas between (all that can be computed)
@@ -27,15 +29,15 @@ class Request:
     truncation: float = 1.0  # below 1: more typical, less varied
     noise: str = "const"  # the generator's noise inputs: const or random
     pairs: int = 500  # pairs of pictures of one caption, for diversity
-    # resampled sets, for the intervals of scores that only a whole set has, such as FID; 0: no intervals at all
-    bootstrap: int = 20
+    # parts of the pictures that are left out in turn, for intervals of whole sets' scores such as FID; 0: no intervals
+    jackknife: int = 20
     device: str | None = None  # cpu, cuda, cuda:1, ... (cuda where there is one)
     json: Path | None = None  # a file for scores and protocol (out/score-<what was judged>.json)
     agreement: str | None = None  # shards: how well --clip finds the right captions of their pictures, and no more
     networks: Mapping[str, str | None] = field(default_factory=dict)  # settings of networks that judge
 
     def __post_init__(self) -> None:
-        for name, least in (("samples", 2), ("reference_count", 2), ("pairs", 1), ("bootstrap", 0)):
+        for name, least in (("samples", 2), ("resize", 8), ("reference_count", 2), ("pairs", 1), ("jackknife", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"{flag(name)} {value}: {least} or more")
@@ -45,6 +47,8 @@ class Request:
         networks.check(self.networks)
         if self.pictures and self.checkpoint:
             raise UserError(f"--pictures {self.pictures}: leave out --checkpoint, or the pictures")
+        if self.resize and not self.pictures:
+            raise UserError(f"--resize {self.resize}: only of --pictures; a model's have the size they have")
         if not (self.captions or self.reference or self.pictures or self.agreement):
             raise UserError("no captions: give --reference SHARDS or --captions FILE")
 

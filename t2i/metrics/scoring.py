@@ -13,7 +13,8 @@ from accelerate.utils import parse_flag_from_env
 from t2i import files
 from t2i.errors import UserError
 from t2i.machine import find_device
-from t2i.metrics import bootstrap, clip_score, compare, networks, protocol, sources, suite
+from t2i.metrics import captions as captions_of
+from t2i.metrics import clip_score, compare, intervals, networks, protocol, sources, suite
 from t2i.metrics.networks import Settings
 from t2i.metrics.request import MOST, Request
 from t2i.model import load_model
@@ -23,7 +24,7 @@ from t2i.version import __version__
 def run(r: Request) -> None:
     """Judges, prints a table, writes the JSON. Several processes of accelerate launch share the work."""
     if r.json:
-        write(r.json, {})  # what cannot be written should be known before the work, not after
+        check_writable(r.json)  # should be known before the work, not after
     # As Accelerator does it: several processes of accelerate launch on CPUs.
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     device = str(state.device if state.num_processes > 1 else find_device(r.device))
@@ -33,15 +34,15 @@ def run(r: Request) -> None:
             print(compare.table(result))
             path = r.json or default_path(r, result)
             write(path, result)
-            if captions:
-                write(path.with_suffix(".captions.json"), sources.listed(captions, r.reference, r.seed))
+            if captions and any(c.text for c in captions):
+                write(path.with_suffix(".captions.json"), captions_of.listed(captions, r.reference, r.seed))
             print(f"written to {path}")
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-def score(r: Request, device: str) -> tuple[dict[str, Any], list[sources.Caption]]:
+def score(r: Request, device: str) -> tuple[dict[str, Any], list[captions_of.Caption]]:
     """Judges, and says what was judged by what; and the captions. On other processes than the first without scores."""
     main_process = PartialState().is_main_process
     reference = sources.Reference(r.reference, r.seed) if r.reference else None
@@ -49,7 +50,7 @@ def score(r: Request, device: str) -> tuple[dict[str, Any], list[sources.Caption
     source = judged(r, reference, device)
     chosen, left = suite.choose(r.names, settings, reference, source)
     judge = suite.Suite(
-        chosen, settings, reference, reference_count=r.reference_count, pairs=r.pairs, resamples=r.bootstrap,
+        chosen, settings, reference, reference_count=r.reference_count, pairs=r.pairs, parts=r.jackknife,
         device=device,
     )  # fmt: skip
     if main_process:
@@ -65,6 +66,8 @@ def score(r: Request, device: str) -> tuple[dict[str, Any], list[sources.Caption
             result.notes.append(f"leakage was not looked for: the training shards {train} are not here")
         result.notes += judge.trained_with(source)
     if main_process:
+        for name, reason in result.left_out.items():
+            print(f"left out: {name}: {reason}", file=sys.stderr)
         for line in result.notes:
             print(f"note: {line}", file=sys.stderr)
     whole = {
@@ -75,6 +78,7 @@ def score(r: Request, device: str) -> tuple[dict[str, Any], list[sources.Caption
         "fingerprint": protocol.fingerprint(result.protocol),
         "subject": result.subject,
         "notes": result.notes,
+        "left_out": result.left_out,
         "leaked_reference_pictures": leaked,
     }
     if main_process:
@@ -85,13 +89,13 @@ def score(r: Request, device: str) -> tuple[dict[str, Any], list[sources.Caption
 def judged(r: Request, reference: sources.Reference | None, device: str) -> sources.Source:
     """The pictures to be judged, with their captions."""
     if r.pictures:
-        folder = sources.Folder(r.pictures, r.captions)
+        folder = sources.Folder(r.pictures, r.captions, r.resize)
         if r.samples and r.samples != len(folder.captions):
             raise UserError(f"--samples {r.samples}: the folder has {len(folder.captions)} pictures, which are judged")
         return folder
     model = load_model(r.checkpoint, device)
     if r.captions:
-        captions = sources.read_captions(r.captions)
+        captions = captions_of.read_captions(r.captions)
     else:
         assert reference is not None
         captions = reference.captions(min(r.samples or MOST, reference.count))
@@ -114,6 +118,7 @@ def agreement(r: Request, device: str) -> tuple[dict[str, Any], None]:
 
     seen = suite.in_blocks(count, look, "pictures")
     rows: dict[str, torch.Tensor] = {}
+    owner = torch.zeros(0)
     if seen:
         images, texts, owner = seen["clip"], seen["clip_text"], seen["owner"]
         names = [t for n in range(count) for t in reference.all_captions(n)]
@@ -123,7 +128,7 @@ def agreement(r: Request, device: str) -> tuple[dict[str, Any], None]:
     result = {
         "format": compare.FORMAT,
         "scores": {k: float(v.mean()) for k, v in rows.items()},
-        "intervals": {k: bootstrap.of_mean(v, r.seed) for k, v in rows.items()},
+        "intervals": {k: intervals.of_mean(v, owner if len(v) == len(owner) else None) for k, v in rows.items()},
         "protocol": {"resolution": reference.resolution, "samples": count, "seed": r.seed, "clip": network.fingerprint}
         | reference.describe(count),
         "subject": {"model": network.title, "kimg": None},
@@ -144,13 +149,22 @@ def default_path(r: Request, result: dict[str, Any]) -> Path:
     return Path("out") / f"{'agreement' if r.agreement else 'score'}-{label}.json"
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
-    """As JSON; nothing, where the content is empty, but that it could be."""
+def check_writable(path: Path) -> None:
+    """UserError for a file that could not be written. Leaves none behind."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not content:
-            path.open("a").close()
-        else:
-            files.write_json(path, content)
+        there = path.exists()
+        path.open("a").close()
+        if not there:
+            path.unlink()
+    except OSError as error:
+        raise UserError(f"--json {path}: {error.strerror}; choose another file") from None
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """As JSON."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, content)
     except OSError as error:
         raise UserError(f"--json {path}: {error.strerror}; choose another file") from None

@@ -3,6 +3,7 @@
 What detects is networks/detector.py's: the user's function or, for drawn scenes, the attribute probe.
 """
 
+import math
 import re
 from collections.abc import Collection, Sequence
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from t2i.errors import UserError
+from t2i.metrics.intervals import Estimate
 from t2i.metrics.metric import Evidence, Metric
 from t2i.metrics.networks import Settings
 from t2i.metrics.probe import says_no_object
@@ -75,8 +77,8 @@ def named(caption: str) -> set[str]:
     return {c for c, p in _PATTERNS.items() if p.search(re.sub(BUT[c], " ", text) if c in BUT else text)}
 
 
-def compute(asked: Sequence[Collection[str]], found: Sequence[Collection[str]]) -> dict[str, Tensor]:
-    """Classes asked of each picture and found in it → {"soa_i": one value an asking, "soa_c": one a class}.
+def compute(asked: Sequence[Collection[str]], found: Sequence[Collection[str]]) -> dict[str, Tensor | Estimate]:
+    """Classes asked of each picture and found in it → {"soa_i": one value an asking, "soa_c": the mean over classes}.
 
     An asking is a class asked of a picture, right (1) where it was found. SOA-I is the mean over all, SOA-C the mean
     of the classes' own means, so that rare classes count as much. UserError where nothing was asked.
@@ -91,17 +93,29 @@ def compute(asked: Sequence[Collection[str]], found: Sequence[Collection[str]]) 
         raise UserError("soa: no caption names a class that the detector knows; give captions that name objects")
     return {
         "soa_i": torch.tensor([r for values in right.values() for r in values], dtype=torch.float64),
-        "soa_c": torch.tensor([sum(v) / len(v) for v in right.values()], dtype=torch.float64),
+        "soa_c": Estimate(sum(sum(v) / len(v) for v in right.values()) / len(right), _deviation(right.values())),
     }
 
 
-def _measure(e: Evidence) -> dict[str, Tensor]:
+def _deviation(classes: Collection[list[float]]) -> float:
+    """Of the mean of the classes' means: each class was asked few times, and one that was right each time may not be
+    always (the variance of its share under a uniform prior)."""
+    variance = 0.0
+    for right in classes:
+        share = (sum(right) + 1) / (len(right) + 2)
+        variance += share * (1 - share) / (len(right) + 3)
+    return math.sqrt(variance) / len(classes)
+
+
+def _measure(e: Evidence) -> dict[str, Tensor | Estimate]:
     detector = e.networks["detector"].itself
     found = [{name for name, there in zip(detector.classes, row) if there} for row in e.fake["seen"].tolist()]
     return compute([detector.asked(caption) for caption in e.captions], found)
 
 
 def _lacks(source: Source, settings: Settings) -> str | None:
+    if not source.captioned:
+        return "needs captions: --captions FILE"
     return None if settings["detector"] else says_no_object(source, settings)
 
 

@@ -4,13 +4,13 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from t2i import files
@@ -19,6 +19,7 @@ from t2i.data.prepare import to_rgb
 from t2i.data.samples import Samples
 from t2i.data.tars import BadSample
 from t2i.errors import UserError, one_line
+from t2i.metrics.captions import Caption, natural, read_captions
 from t2i.model import WEIGHTS, Model
 from t2i.options import flag
 from t2i.pictures import to_uint8
@@ -26,21 +27,6 @@ from t2i.probes import scenes
 from t2i.rng import derive_seed
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-
-
-@dataclass(frozen=True)
-class Caption:
-    """What a picture is to show."""
-
-    text: str
-    image_id: int | None = None  # of the reference picture it describes
-    object: str | None = None  # what the attribute probe should find; of scenes only
-    color: str | None = None
-
-
-def digest(captions: Sequence[Caption]) -> str:
-    """Of the words and their order."""
-    return hashlib.sha256("\n".join(c.text for c in captions).encode()).hexdigest()[:16]
 
 
 class Reference:
@@ -132,6 +118,9 @@ class Generated:
     seed: int = 0
     truncation: float = 1.0
     noise: str = "const"
+    captioned = True
+    encoding = "lossless"
+    resize = None
 
     @property
     def resolution(self) -> int:
@@ -155,43 +144,56 @@ class Generated:
 
 
 class Folder:
-    """Pictures of any system, sorted by name, and a caption for each."""
+    """Pictures of any system, of a folder and those in it, in natural order of their names; perhaps with captions."""
 
-    def __init__(self, folder: str | Path, captions: str | Path | None = None):
+    def __init__(self, folder: str | Path, captions: str | Path | None = None, resize: int | None = None):
         """captions: a file as `read_captions` takes. None: the "prompt" of a JSON beside each picture, as
-        generate.py --singles writes."""
-        self.folder = Path(folder)
+        generate.py --singles writes; where there are no such files either, captions are empty and `captioned` False.
+        resize: the side that all are brought to, as prepared shards are: the middle square, by Lanczos' filter."""
+        self.folder, self.resize = Path(folder), resize
         if not self.folder.is_dir():
             raise UserError(f"--pictures {folder}: no such folder")
-        self.files = sorted(p for p in self.folder.iterdir() if p.suffix.lower() in PICTURES)
+        inside = [p.relative_to(self.folder) for p in self.folder.rglob("*") if p.suffix.lower() in PICTURES]
+        # Not ._0.png, which other systems leave beside 0.png.
+        seen = [p.as_posix() for p in inside if not any(part.startswith(".") for part in p.parts)]
+        self.names = sorted(seen, key=lambda name: (natural(name), name))
+        self.files = [self.folder / name for name in self.names]
         if not self.files:
             raise UserError(f"--pictures {folder}: no pictures there ({', '.join(PICTURES)})")
         if captions is None:
             texts = [_beside(p) for p in self.files]
-            if not all(texts):
-                without = self.files[[bool(t) for t in texts].index(False)].name
+            if any(texts) and not all(texts):
+                without = self.names[[bool(t) for t in texts].index(False)]
                 raise UserError(f"--pictures {folder}: no caption of {without}; give them with --captions FILE")
-            self.captions = [Caption(t) for t in texts if t]
+            self.captions = [Caption(t or "") for t in texts]
         else:
-            self.captions = read_captions(captions, [p.name for p in self.files])
-        if len(self.captions) != len(self.files):
-            raise UserError(
-                f"--captions {captions}: {len(self.captions)} captions for {len(self.files)} pictures of {folder}; "
-                "one a picture, in the order of their names"
-            )
+            self.captions = read_captions(captions, self.names)
+        self.captioned = any(c.text for c in self.captions)
         self.resolution = int(self.pick([0]).shape[-1])
 
+    @property
+    def encoding(self) -> str:
+        """How the pictures were kept."""
+        kinds = {".png": "lossless", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WebP"}
+        return ", ".join(sorted({kinds[p.suffix.lower()] for p in self.files}))
+
     def pick(self, numbers: Sequence[int]) -> Tensor:
-        images = [_open(self.files[n]) for n in numbers]
+        images = [_open(self.files[n], self.resize) for n in numbers]
         for n, image in zip(numbers, images):
             if image.shape != images[0].shape or image.shape[0] != image.shape[1]:
-                raise UserError(f"--pictures {self.files[n]}: {_sides(image)}; all must be squares of one size")
+                said = f"--pictures {self.files[n]}: {_sides(image)}"
+                raise UserError(f"{said}; all must be squares of one size: --resize N makes them so")
             if hasattr(self, "resolution") and image.shape[0] != self.resolution:
-                raise UserError(f"--pictures {self.files[n]}: {_sides(image)}, others have {self.resolution}")
+                raise UserError(
+                    f"--pictures {self.files[n]}: {_sides(image)}, others have {self.resolution}; --resize N makes all "
+                    "squares of one size"
+                )
         return torch.stack(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
     def pairs(self, count: int) -> list[tuple[int, int]]:
         """Neighbours among the pictures of one caption; each picture is in one pair at most."""
+        if not self.captioned:
+            return []
         groups: dict[str, list[int]] = {}
         for n, caption in enumerate(self.captions):
             groups.setdefault(caption.text, []).append(n)
@@ -206,11 +208,14 @@ def _sides(image: Tensor) -> str:
     return f"{image.shape[1]}×{image.shape[0]}"
 
 
-def _open(path: Path) -> Tensor:
-    """[H, W, 3] uint8."""
+def _open(path: Path, resize: int | None = None) -> Tensor:
+    """[H, W, 3] uint8, upright as its EXIF says."""
     try:
         with Image.open(path) as image:
-            return torch.from_numpy(np.array(to_rgb(image)))
+            rgb = to_rgb(ImageOps.exif_transpose(image))
+            if resize:
+                rgb = ImageOps.fit(rgb, (resize, resize), Image.Resampling.LANCZOS)
+            return torch.from_numpy(np.array(rgb))
     except (OSError, UnidentifiedImageError, ValueError) as error:
         raise UserError(f"--pictures {path}: cannot be read ({one_line(error)})") from None
 
@@ -220,34 +225,6 @@ def _beside(path: Path) -> str | None:
         return json.loads(path.with_suffix(".json").read_text(encoding="utf-8")).get("prompt")
     except (OSError, ValueError, AttributeError):
         return None
-
-
-def read_captions(path: str | Path, names: Sequence[str] = ()) -> list[Caption]:
-    """Captions in order: a text file with one a line, a list that score.py saved, or JSON {picture's name: caption}."""
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-        if Path(path).suffix != ".json":
-            return [Caption(line.strip()) for line in text.splitlines() if line.strip()]
-        read = json.loads(text)
-        if isinstance(read, dict) and isinstance(read.get("captions"), list):
-            return [Caption(**c) if isinstance(c, dict) else Caption(str(c)) for c in read["captions"]]
-        if isinstance(read, list):
-            return [Caption(str(c)) for c in read]
-        if lacking := [n for n in names if n not in read]:
-            raise UserError(f"--captions {path}: none of {lacking[0]} and {len(lacking) - 1} more pictures")
-        return [Caption(str(read[n])) for n in names or sorted(read)]
-    except OSError as error:
-        raise UserError(f"--captions {path}: {error.strerror}; give a text file, one caption a line") from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"--captions {path}: cannot be read ({one_line(error)}); a text file with one caption a line"
-        ) from None
-
-
-def listed(captions: Sequence[Caption], reference: str | None, seed: int) -> dict[str, Any]:
-    """The list as JSON, for others to make pictures of: `read_captions` reads it."""
-    entries = [{k: v for k, v in asdict(c).items() if v is not None} for c in captions]
-    return {"sha256": digest(captions), "reference": reference, "seed": seed, "captions": entries}
 
 
 def quantised(images: Tensor) -> Tensor:

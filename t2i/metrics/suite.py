@@ -4,6 +4,7 @@ One process or several (accelerate launch): blocks of pictures are dealt out and
 the first process, which computes the scores. The pictures are the same ones, bit for bit, however many there are.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from t2i.errors import UserError
-from t2i.metrics import bootstrap, frechet, networks, protocol
+from t2i.metrics import frechet, intervals, networks, protocol
 from t2i.metrics.metric import Evidence, Metric, every, named
 from t2i.metrics.networks import Settings
 from t2i.metrics.sources import Generated, Reference, Source
@@ -35,6 +36,7 @@ class Result:
     protocol: dict[str, Any] = field(default_factory=dict)
     subject: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # what a reader must know
+    left_out: dict[str, str] = field(default_factory=dict)  # metric → why it could not be computed of these pictures
 
 
 def choose(
@@ -70,6 +72,8 @@ def lacks(metric: Metric, settings: Settings, reference: Reference | None, sourc
         return f"needs real pictures: {settings.spell('reference')} SHARDS"
     if metric.of_model and not isinstance(source, Generated):
         return "needs the generator itself, not its pictures"
+    if (metric.reads or metric.of_pairs) and not source.captioned:
+        return "needs captions: --captions FILE"
     if metric.of_pairs and not source.pairs(1):
         return "needs two pictures of a caption"
     if metric.power_of_two and (side < metric.smallest or side & (side - 1)):
@@ -87,7 +91,7 @@ def check_resolution(reference: Reference | None, source: Source) -> None:
         has, want = reference.resolution, source.resolution
         raise UserError(
             f"{reference.said}: its pictures are {has}×{has}, those to be judged {want}×{want}; "
-            f"make the reference with --size {want}"
+            f"make the reference with --size {want}{'' if isinstance(source, Generated) else f', or --resize {has}'}"
         )
 
 
@@ -102,18 +106,21 @@ class Suite:
         *,
         reference_count: int | None = None,
         pairs: int = 500,
-        resamples: int = 20,
+        parts: int = 20,
         device: torch.device | str = "cpu",
         progress: bool = True,
     ):
-        """metrics: those that `choose` returned. resamples: how often scores of whole sets are computed again for
-        their intervals; 0: no intervals at all."""
+        """metrics: those that `choose` returned. parts: how many parts of the pictures are left out in turn, for
+        the intervals of whole sets' scores; 0: no intervals at all."""
         self.metrics, self.settings, self.reference = list(metrics), settings, reference
-        self.device, self.pairs, self.resamples, self.progress = torch.device(device), pairs, resamples, progress
+        self.device, self.pairs, self.parts, self.progress = torch.device(device), pairs, parts, progress
         self.reference_count = min(reference_count or reference.count, reference.count) if reference else 0
         self.real: dict[str, Any] | None = None
         self.captioned: dict[str, Any] = {}
         self.notes: list[str] = []
+        if reference and (reference_count or 0) > reference.count:
+            said = f"{settings.spell('reference_count')} {reference_count}"
+            self.notes.append(f"{said}: {reference.said} has {reference.count} pictures, and all are taken")
         with noting(self.notes):
             names = dict.fromkeys(n for m in self.metrics for n in m.networks)
             self.networks = {n: networks.load(n, settings, self.device) for n in names}
@@ -121,7 +128,8 @@ class Suite:
     def score(self, source: Source) -> Result:
         """Judges a source's pictures. On other processes than the first the result has no scores.
 
-        UserError where the reference has another resolution, or a metric cannot be computed of these pictures.
+        A metric that cannot be computed of these pictures is left out, and the result says why. UserError where none
+        can be, or the reference has another resolution.
         """
         check_resolution(self.reference, source)
         real = self._look_at_reference()
@@ -134,8 +142,15 @@ class Suite:
         with noting(result.notes), bar:
             for metric in self.metrics:
                 bar.set_description(metric.name)
-                self._measure(metric, evidence, result)
+                try:
+                    self._measure(metric, evidence, result)
+                except (UserError, RuntimeError) as error:  # RuntimeError: torch's, of linear algebra or memory
+                    reason = " ".join(str(error).split())[:300].removeprefix(f"{metric.name}: ")
+                    result.left_out[metric.name] = reason
                 bar.update()
+        if not result.scores:
+            told = "; ".join(f"{name}: {reason}" for name, reason in result.left_out.items())
+            raise UserError(f"no metric can be computed of these pictures: {told}")
         result.notes[:] = dict.fromkeys(result.notes)
         return result
 
@@ -159,18 +174,39 @@ class Suite:
     def _measure(self, metric: Metric, evidence: Evidence, result: Result) -> None:
         if self.device.type == "cuda":  # others count in float64 slowly or not at all
             evidence = evidence.on(self.device, metric.features)
-        values, seed = metric.measure(evidence), self.settings.seed
+        values = metric.measure(evidence)
         rows = {k: v for k, v in values.items() if isinstance(v, Tensor)}
-        result.scores |= {k: float(v.double().mean()) if k in rows else float(v) for k, v in values.items()}
-        if not self.resamples:
+        estimates = {k: v for k, v in values.items() if isinstance(v, intervals.Estimate)}
+        numbers = {k: float(v) for k, v in values.items() if k not in rows and k not in estimates}
+        numbers |= {k: float(v.double().mean()) for k, v in rows.items()} | {k: v.value for k, v in estimates.items()}
+        result.scores |= {k: numbers[k] for k in values}
+        if not self.parts:
             return
-        result.intervals |= {k: bootstrap.of_mean(v, seed) for k, v in rows.items() if len(v) > 1}
-        if metric.whole and self.resamples > 1:
-            again = lambda rows: metric.measure(evidence.resampled(rows, metric.features))
-            numbers = {k: float(v) for k, v in values.items()}
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # said once already
-                result.intervals |= bootstrap.of_sets(again, len(evidence.captions), numbers, self.resamples, seed)
+        found = {k: intervals.of_mean(v) for k, v in rows.items() if len(v) > 1}
+        found |= {k: v.interval for k, v in estimates.items() if math.isfinite(v.deviation)}
+        if metric.whole and self.parts > 1:
+            if reason := metric.no_interval(evidence):
+                warnings.warn(f"{metric.name}: no interval: {reason}", stacklevel=2)
+            else:
+                found |= self._of_parts(metric, evidence, numbers)
+        at_least = lambda end: max(end, 0.0) if metric.distance else end
+        result.intervals |= {k: (at_least(found[k][0]), at_least(found[k][1])) for k in values if k in found}
+
+    def _of_parts(self, metric: Metric, evidence: Evidence, numbers: dict[str, float]) -> dict[str, intervals.Interval]:
+        """Intervals of a whole set's scores. What of a distance is bias becomes a note."""
+        again = lambda rows: metric.measure(evidence.resampled(rows, metric.features))
+        count = len(evidence.captions)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said once already
+            found, bias = intervals.of_sets(again, count, numbers, self.parts, self.settings.seed)
+        if metric.moments:
+            name = next(iter(numbers))
+            warnings.warn(
+                f"{name}: about {bias[name]:.3g} of it is because {count} generated pictures are few; few real ones "
+                "add more: compare only distances of equally many",
+                stacklevel=3,
+            )
+        return found
 
     def _look_at_reference(self) -> dict[str, Any]:
         """Features of real pictures, kept from the first call on: of all, for metrics that compare with them, and of

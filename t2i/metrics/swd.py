@@ -95,5 +95,6 @@ METRIC = Metric(
     smallest=SMALLEST,
     power_of_two=True,
     lower=True,
+    distance=True,
     order=90,
 )

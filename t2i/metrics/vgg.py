@@ -12,7 +12,7 @@ from torch import Tensor
 
 from t2i.encoders.vgg import Vgg
 from t2i.errors import UserError
-from t2i.metrics.frechet import Moments, frechet, moments, warn_of_few
+from t2i.metrics.frechet import Moments, frechet, moments, no_interval, warn_of_few
 from t2i.metrics.metric import Metric
 
 
@@ -52,6 +52,8 @@ METRIC = Metric(
     moments=True,
     scores=("VGG",),
     lower=True,
+    distance=True,
     whole=True,
+    no_interval=lambda e: no_interval(e.fake["vgg"]),
     order=160,
 )

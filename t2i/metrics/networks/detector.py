@@ -20,7 +20,7 @@ SETTINGS = {
 @dataclass(frozen=True)
 class Detector:
     classes: list[str]
-    asked: Callable[[Any], set[str]]  # a caption (t2i.metrics.sources.Caption) → the classes it asks for
+    asked: Callable[[Any], set[str]]  # a caption (t2i.metrics.captions.Caption) → the classes it asks for
 
 
 def missing(settings: Settings) -> str | None:

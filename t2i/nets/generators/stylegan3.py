@@ -315,10 +315,13 @@ class Generator(StyleGenerator):
 
     @contextmanager
     def moved(self, matrix: Tensor) -> Iterator[None]:
-        """The Fourier features that all pictures start from are moved."""
+        """The Fourier features that all pictures start from are moved: where they were read at before·p, they are
+        now read at before·(matrix·p). A transform that the user has set stays what is done last."""
         transform = self.synthesis.input.transform
         before = transform.clone()
-        transform[:2] = matrix[:2].to(transform) @ before
+        whole = torch.eye(3).to(transform)
+        whole[:2] = matrix[:2].to(transform)
+        transform.copy_(before @ whole)
         try:
             yield
         finally:
