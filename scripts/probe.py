@@ -7,7 +7,9 @@
                                                    a model of pictures of two objects: has each the colour it was given?
 
 Prompts name pairs of colour and object, or two such pairs: some that training shows, some that it never does. The same
-shares of drawn pictures are the ceiling: what the classifier makes of pictures that are right.
+shares of drawn pictures are the ceiling: what the classifier makes of pictures that are right. Those of pictures that
+show no object (noise, the ground alone, an ellipse or a scribble in the object's colour and place, the object warped or
+blurred beyond knowing) are the floor: what it makes of pictures that are wrong.
 """
 
 import argparse
@@ -31,7 +33,7 @@ def parser() -> Parser:
     add("--json", type=Path, help="write all numbers, those of every object too, to this file, as one flat mapping")
     add("--probe", type=Path, help="folder of the classifier (the shipped one)")
     add("--train", action="store_true", help="train the classifier and write it to --probe")
-    add("--scenes", type=int, default=12000, help="with --train: how many to draw (%(default)s)")
+    add("--scenes", type=int, default=9000, help="with --train: how many to draw (%(default)s)")
     add("--epochs", type=int, default=8, help="with --train: passes over them (%(default)s)")
     return p
 

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from t2i.version import __version__
+
 if TYPE_CHECKING:
     from t2i.model import Model
 
-__version__ = "0.1.0"  # as in pyproject.toml
+__all__ = ["__version__", "load"]
 
 
 def load(path: "str | Path | None" = None, device: str = "cpu") -> "Model":

@@ -51,6 +51,8 @@ def discriminator(config: Config, text: int, words: int) -> Any:
 def build(config: Config, device: torch.device, precision: str = "fp32", rank: int = 0, world: int = 1) -> Run:
     """A run at step 0."""
     goals = objectives(config)
+    if not any(o.generator for o in goals):
+        raise UserError("loss: none with weight acts on the generator; give one weight, as loss.adversarial.weight=1")
     d_terms, g_terms = ([t for o in goals for t in getattr(o, name)] for name in ("discriminator", "generator"))
     guides = {name for t in [*d_terms, *g_terms] for name in t.frozen}
     if config.text.source != "captions":

@@ -4,6 +4,7 @@ overrides come last. What belongs to one network stands beside it, as the Option
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from t2i import nets, schedule
-from t2i.errors import UserError, closest
+from t2i import growth, nets, schedule
+from t2i.errors import UserError, closest, not_one_of, wrong
 from t2i.schedule import Schedule
+
+KINDS = ("generator", "discriminator")
 
 
 @dataclass
@@ -165,17 +168,13 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        """UserError with all that is wrong; with the networks' own settings once all others are right, since asking
-        them takes importing them."""
+        """UserError with all that is wrong: in the networks' own settings, which takes importing them, last."""
         _refuse(_problems(self))
-        for kind in ("generator", "discriminator"):
+        for kind in KINDS:
             setattr(self, kind, _network(kind, getattr(self, kind)))
-        _refuse(
-            f"{kind}.{problem}"
-            for kind in ("generator", "discriminator")
-            for problem in getattr(self, kind).problems(self.model.resolution)
-        )
-        _refuse(_growth(self))
+        asked = {kind: getattr(self, kind).problems(self.model.resolution) for kind in KINDS}
+        _refuse(f"{kind}.{problem}" for kind, problems in asked.items() for problem in problems)
+        _refuse(_stages(self))
 
 
 def _refuse(problems: Iterable[str]) -> None:
@@ -196,43 +195,10 @@ def _network(kind: str, given: Any) -> Any:
         raise UserError(_explain(error, f"{kind}.")) from None
 
 
-# What may be another number in another stage: all that no network or file depends on.
-MAY_CHANGE = (
-    "optim.", "loss.", "ada.", "text.noise", "train.batch", "train.accumulate", "train.d_steps", "train.ema_kimg",
-    "train.ema_ramp", "train.d_blur",
-)  # fmt: skip
-
-
-def _growth(c: Config) -> list[str]:
+def _stages(c: Config) -> list[str]:
     """What is wrong with the stages."""
-    bad, before = [], None
-    grown = c.stages[0].resolution if c.stages else 0
-    for n, entry in enumerate(c.stages):
-        where = f"stages[{n}]"
-        if before and entry.kimg <= before.kimg + before.fade_kimg:
-            bad.append(f"{where}.kimg={entry.kimg}: must come after the stage before and its fade")
-        r = entry.resolution
-        if r and (r & (r - 1) or not 4 <= r <= c.model.resolution):
-            bad.append(f"{where}.resolution={r}: a power of two from 4 to model.resolution={c.model.resolution}")
-        if not (0 <= entry.kimg < float("inf") and 0 <= entry.fade_kimg < float("inf")):
-            bad.append(f"{where}: kimg and fade_kimg are 0 or more")
-        if entry.fade_kimg and (not n or not r or r != 2 * grown):
-            bad.append(f"{where}.fade_kimg={entry.fade_kimg}: fades from half its resolution, that of the stage before")
-        if r and n and r < grown:
-            bad.append(f"{where}.resolution={r}: pictures grow; the stage before has {grown}")
-        for key in entry.set:
-            if not key.startswith(MAY_CHANGE):
-                bad.append(f"{where}.set.{key}: only {', '.join(MAY_CHANGE)} change in a stage")
-        grown, before = r or grown, entry
-    if any(e.resolution for e in c.stages):
-        if c.stages[0].kimg > 0:
-            bad.append(f"stages[0].kimg={c.stages[0].kimg}: growth begins at 0; say there at which resolution")
-        if grown != c.model.resolution:
-            bad.append(f"stages[-1].resolution={grown}: growth must end at model.resolution={c.model.resolution}")
-        for kind in ("generator", "discriminator"):
-            if not getattr(c, kind).GROWS:
-                bad.append(f"{kind}.name={getattr(c, kind).name}: does not grow; leave resolution out of stages")
-    if not bad:
+    grows = {f"{kind}.name={getattr(c, kind).name}": getattr(c, kind).GROWS for kind in KINDS}
+    if not (bad := growth.problems(c.stages, c.model.resolution, grows)):
         for n in range(len(c.stages)):
             try:
                 staged(c, n)
@@ -256,35 +222,45 @@ def staged(c: Config, n: int) -> Config:
     return _made_of(values)
 
 
+ABOVE_0 = (
+    "model.width", "train.kimg", "train.batch", "train.accumulate", "train.d_steps", "optim.g.eps", "optim.d.eps",
+    "ada.speed_kimg", "ada.every", "log.every", "log.keep", "log.grid", "log.checkpoint_kimg",
+)  # fmt: skip
+FROM_0 = {
+    "data.workers": "0 or more", "encoders.vgg_size": "a side in pixels, or 0", "train.minutes": "0 (no limit) or more",
+    "log.snapshot_kimg": "0 (never) or more", "eval.every": "0 (never) or more kimg",
+}  # fmt: skip
+
+
 def _problems(c: Config) -> list[str]:
     """Everything that is wrong with the values, each as 'field=value: remedy'."""
     t = c.train
     bad: list[str] = []
 
-    def check(ok: bool, name: str, value: Any, remedy: str) -> None:
-        if not ok:
-            bad.append(f"{name}={value}: {remedy}")
-
-    def one_of(name: str, value: str, *known: str) -> None:
-        check(value in known, name, value, closest(value, known))
+    check = lambda ok, name, value, remedy: bad.extend(wrong(ok, name, value, remedy))
+    one_of = lambda name, value, *known: bad.extend(not_one_of(name, value, *known))
 
     check(bool(c.name) and "/" not in c.name and c.name not in (".", ".."), "name", repr(c.name), "a plain folder name")
     r = c.model.resolution
     check(16 <= r <= 1024 and r & (r - 1) == 0, "model.resolution", r, "a power of two from 16 to 1024")
-    check(c.model.width > 0, "model.width", c.model.width, "must be above 0")
+    for name in ABOVE_0:
+        value = attrgetter(name)(c)
+        check(value > 0, name, value, "must be above 0")
+    for name, remedy in FROM_0.items():
+        value = attrgetter(name)(c)
+        check(value >= 0, name, value, remedy)
+    check(c.model.width < float("inf"), "model.width", c.model.width, "a finite factor")
+    check(abs(c.seed) < 2**63, "seed", c.seed, "a whole number of at most 63 bits")
     one_of("encoders.vgg_preprocessing", c.encoders.vgg_preprocessing, "torchvision", "caffe")
-    check(c.encoders.vgg_size >= 0, "encoders.vgg_size", c.encoders.vgg_size, "a side in pixels, or 0")
     one_of("train.precision", t.precision, "auto", "fp32", "bf16", "fp16")
-    for name in ("kimg", "batch", "accumulate", "d_steps"):
-        check(getattr(t, name) > 0, f"train.{name}", getattr(t, name), "must be above 0")
-    check(t.minutes >= 0, "train.minutes", t.minutes, "0 (no limit) or more")
 
     def changing(name: str, value: Any, ok: Callable[[float], bool], remedy: str) -> None:
         problem = schedule.problem(value)
         check(not problem and all(map(ok, schedule.values(value))), name, value, problem or remedy)
 
     changing("train.ema_kimg", t.ema_kimg, lambda x: x >= 0, "0 or more")
-    changing("train.d_blur", t.d_blur, lambda x: x >= 0, "pixels, 0 or more")
+    changing("train.d_blur", t.d_blur, lambda x: 0 <= x <= r, f"pixels, 0 to model.resolution={r}")
+    check(t.ema_ramp is None or t.ema_ramp >= 0, "train.ema_ramp", t.ema_ramp, "a share, 0 or more, or null")
     changing("ada.p", c.ada.p, lambda x: 0 <= x <= 1, "a probability, 0 to 1")
     check(
         c.ada.mode == "fixed" or not isinstance(c.ada.p, list), "ada.p", c.ada.p, "a schedule only with ada.mode=fixed"
@@ -295,13 +271,13 @@ def _problems(c: Config) -> list[str]:
         changing(f"optim.{which}.lr", adam.lr, lambda x: x > 0, "must be above 0")
         for name in ("beta1", "beta2"):
             changing(f"optim.{which}.{name}", getattr(adam, name), lambda x: 0 <= x < 1, "from 0 to below 1")
-        check(adam.eps > 0, f"optim.{which}.eps", adam.eps, "must be above 0")
     check(
         t.accumulate > 0 and t.batch % t.accumulate == 0,
         "train.batch", t.batch, f"must be a multiple of train.accumulate={t.accumulate}",
     )  # fmt: skip
     one_of("ada.mode", c.ada.mode, "off", "fixed", "ada")
     check(set(c.ada.ops) <= set("bgcfno"), "ada.ops", c.ada.ops, "letters of bgcfno")
+    check(-1 <= c.ada.target <= 1, "ada.target", c.ada.target, "a mean sign, -1 to 1")
     check(0 < c.encoders.cut_size <= 1, "encoders.cut_size", c.encoders.cut_size, "a share above 0, at most 1")
     one_of("text.source", c.text.source, "captions", "image", "image_nn")
     check(
@@ -312,12 +288,7 @@ def _problems(c: Config) -> list[str]:
     for name in ("word_dropout", "paraphrase"):
         value = getattr(c.data, name)
         check(0 <= value < 1 or (name == "paraphrase" and value == 1), f"data.{name}", value, "a probability, 0 to 1")
-    check(c.data.workers >= 0, "data.workers", c.data.workers, "0 or more")
     check(0 <= c.data.max_broken < 1, "data.max_broken", c.data.max_broken, "a share from 0 to below 1")
-    check(c.log.every > 0, "log.every", c.log.every, "1 or more steps")
-    check(c.log.keep > 0, "log.keep", c.log.keep, "keep at least 1 checkpoint")
-    check(c.log.checkpoint_kimg > 0, "log.checkpoint_kimg", c.log.checkpoint_kimg, "must be above 0")
-    check(c.eval.every >= 0, "eval.every", c.eval.every, "0 (never) or more kimg")
     check(c.eval.every <= 0 or bool(c.eval.reference), "eval.reference", "''", "eval.every needs shards to judge by")
     check(c.eval.samples >= 2, "eval.samples", c.eval.samples, "2 or more pictures")
     for name, options in c.loss.items():
@@ -338,14 +309,23 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
     YAML, overrides. Raises UserError with one line naming what is wrong.
     """
     for item in overrides:
-        if "=" not in item or item.startswith("-"):
+        if "=" not in item or not item[0].isalpha():
             raise UserError(f"argument {item!r}: write key=value, for example train.batch=8")
+    source = f"config {path}"
     try:
-        given: Any = OmegaConf.merge(_read(Path(path)) if path else {}, OmegaConf.from_dotlist(list(overrides)))
+        file: Any = _read(Path(path)) if path else OmegaConf.create()
+        said: Any = OmegaConf.create()
+        for item in overrides:
+            source = f"argument {item!r}"
+            said = OmegaConf.merge(said, OmegaConf.from_dotlist([item]))
+        for kind in KINDS:  # the command line may name another network than the file
+            if (name := OmegaConf.select(said, f"{kind}.name")) and OmegaConf.is_dict(file.get(kind)):
+                file[kind] = nets.shared(f"{kind}s", str(name), file[kind])
+        given = OmegaConf.merge(file, said)
     except OmegaConfBaseException as error:
         raise UserError(_explain(error)) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"config {path}: {' '.join(str(error).split())}") from None
+        raise UserError(f"{source}: {' '.join(str(error).split())}") from None
     return _made_of(given)
 
 
@@ -381,7 +361,12 @@ def to_yaml(config: Config) -> str:
 
 
 def from_dict(values: dict[str, Any]) -> Config:
-    """A Config from the plain dict that `dataclasses.asdict` gave, as stored in a checkpoint."""
+    """A Config from the plain dict that `dataclasses.asdict` gave, as stored in a checkpoint.
+
+    Whoever wrote it is not to read the environment of whoever loads it: ${oc.env:...} is for one's own YAML.
+    """
+    if "${" in repr(values):
+        raise UserError("stored configuration: holds ${...}, which one that is stored has no use for")
     try:
         return _made_of(values)
     except UserError as error:

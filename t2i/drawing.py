@@ -12,12 +12,12 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-import t2i
 from t2i.errors import UserError
 from t2i.files import sha256
 from t2i.model import WEIGHTS, Model, load_model
 from t2i.pictures import picture_grid, to_uint8
 from t2i.prompts import Drawing, Sampling, slug
+from t2i.version import __version__
 
 
 def draw(
@@ -70,7 +70,7 @@ def provenance(model: Model, sampling: Sampling) -> dict[str, Any]:
         "kimg": model.kimg,
         "resolution": model.resolution,
         "device": str(model.device),
-        "versions": {"t2i": t2i.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "versions": {"t2i": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
 
 

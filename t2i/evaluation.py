@@ -14,9 +14,10 @@ from pathlib import Path
 
 import torch
 
-from t2i import metrics
+from t2i import metrics, stages
 from t2i.config import Eval
 from t2i.errors import UserError, closest
+from t2i.interfaces import Stage
 from t2i.metrics import networks
 from t2i.metrics.compare import better
 from t2i.metrics.metric import of_reference
@@ -42,10 +43,12 @@ class Evaluation:
 
     def __call__(self, run: Run) -> tuple[dict[str, float], float]:
         """Scores of the averaged generator, named "eval/...", and the seconds it took. Empty on other processes than
-        the first, which also keeps the best state in <run>/best."""
+        the first, which also keeps the best state in <run>/best, and while pictures have yet to grow."""
         start = time.monotonic()
+        if run.stage.resolution < run.settings.model.resolution:
+            return {}, 0.0
         with isolated(run.device):
-            scores = self.suite.score(generated(run, self.captions, self.folder)).scores
+            scores = self.suite.score(generated(run, self.captions, self.folder, run.stage)).scores
         scores = {k: v for k, v in scores.items() if not of_reference(k)}  # they never change
         if scores:
             self.keep(run, scores)
@@ -99,7 +102,7 @@ def prepare(run: Run, folder: Path) -> Evaluation | None:
         if e.samples > reference.count:
             raise UserError(f"eval.samples={e.samples}: {e.reference} has {reference.count} pictures; at most so many")
         captions = reference.captions(e.samples)
-        source = generated(run, captions, folder)
+        source = generated(run, captions, folder, Stage(run.settings.model.resolution))
         chosen, _ = choose(e.metrics or None, settings, reference, source)
         scores = [score for metric in chosen for score in metric.scores]
         best = e.best or scores[0]
@@ -108,6 +111,8 @@ def prepare(run: Run, folder: Path) -> Evaluation | None:
         suite = Suite(chosen, settings, reference, pairs=min(500, e.samples), resamples=0, device=run.device)
         if run.rank == 0:
             notes = suite.trained_with(source) + suite.notes
+            if stages.resolutions(run.settings):
+                notes.append(f"eval: pictures are judged from model.resolution={run.settings.model.resolution} on")
             with noting(notes):
                 overlap(run.config.data.shards, reference, run.config.data.cache)
             for line in notes:
@@ -115,9 +120,9 @@ def prepare(run: Run, folder: Path) -> Evaluation | None:
         return Evaluation(suite, captions, best, folder)
 
 
-def generated(run: Run, captions: list[Caption], folder: Path) -> Generated:
-    """The averaged generator's pictures."""
-    model = Model(run.G_ema, run.text_encoder, run.settings, run.kimg, folder, run.device, run.stage)
+def generated(run: Run, captions: list[Caption], folder: Path, stage: Stage) -> Generated:
+    """The averaged generator's pictures at a stage."""
+    model = Model(run.G_ema, run.text_encoder, run.settings, run.kimg, folder, run.device, stage)
     return Generated(model, captions, run.config.eval.seed)
 
 

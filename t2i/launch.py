@@ -36,7 +36,7 @@ class Launch:
 def start(settings: Config) -> tuple[Config, Launch]:
     """Joins the processes of a training; and the settings, with what was said to accelerate. UserError where the two
     contradict each other or ask for what there is not."""
-    settings = heard(settings, os.environ)
+    settings = heard(settings, {**os.environ, **unpassed(launcher())})
     # All processes meet here or none does: before this line each one that finds a mistake is alone with it.
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     world = parallel.world()
@@ -82,8 +82,10 @@ def heard(settings: Config, said: Mapping[str, str]) -> Config:
                 "give one of them"
             )
         train = replace(train, precision=mixed)
-    rounds = int(said.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1"))
-    if rounds > 1:
+    given = said.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    if not given.isdecimal():
+        raise UserError(f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={given}: a whole number; or say train.accumulate=N")
+    if (rounds := int(given)) > 1:
         if train.accumulate not in (1, rounds):
             raise UserError(
                 f"train.accumulate={train.accumulate}: accelerate launch --gradient_accumulation_steps {rounds} says "
@@ -115,17 +117,34 @@ def threads(world: int) -> int:
     """
     given = os.environ.get("OMP_NUM_THREADS", "")
     if given == "1" and "ACCELERATE_MIXED_PRECISION" in os.environ and sys.platform == "linux":
-        given = _of_launcher("OMP_NUM_THREADS")
+        entries = _of_parent("environ")
+        given = next((e.partition("=")[2] for e in entries if e.startswith("OMP_NUM_THREADS=")), "")
     if given.isdecimal() and int(given) > 0:
         return int(given)
     local = int(os.environ.get("LOCAL_WORLD_SIZE", world))
     return max(len(os.sched_getaffinity(0)) // local, 1)
 
 
-def _of_launcher(name: str) -> str:
-    """A variable of the environment that the parent process was started with."""
+def launcher() -> list[str]:
+    """The command that launched this process, from `accelerate` on, where that can be known; else nothing."""
+    words = _of_parent("cmdline")
+    names = [Path(word).name for word in words]
+    return ["accelerate", *words[names.index("accelerate") + 1 :]] if "accelerate" in names else []
+
+
+def unpassed(command: list[str]) -> dict[str, str]:
+    """What accelerate launch takes and passes on to DeepSpeed alone, as the variable it would be."""
+    for word, following in zip(command, [*command[1:], ""]):
+        name, _, value = word.partition("=")
+        if name == "--gradient_accumulation_steps":
+            return {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": value or following}
+    return {}
+
+
+def _of_parent(what: str) -> list[str]:
+    """The strings of environ or cmdline, as the parent process was started with them; on Linux."""
     try:
-        entries = Path(f"/proc/{os.getppid()}/environ").read_bytes().decode(errors="replace").split("\0")
+        text = Path(f"/proc/{os.getppid()}/{what}").read_bytes().decode(errors="replace")
     except OSError:
-        return ""
-    return next((e.partition("=")[2] for e in entries if e.startswith(f"{name}=")), "")
+        return []
+    return text.removesuffix("\0").split("\0")

@@ -49,7 +49,7 @@ class Log:
         for name, value in terms.items():
             self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.float()
             self.counts[name] = self.counts.get(name, 0) + 1
-        self.bar.update(run.images / 1000 - self.bar.n)
+        self.bar.update(min(run.images / 1000, self.config.train.kimg) - self.bar.n)
         if run.step % self.config.log.every == 0:
             self.write(run, broken)
 

@@ -101,7 +101,7 @@ def steps(run: Run, place: Launch, folder: Path) -> bool:
                 log.step(run, terms, broken + loader.broken_count)
             if judge and (passed(settings.eval.every, run) or run.images >= goal):
                 scores, seconds = judge(run)
-                if log:
+                if log and scores:
                     log.scores(run, scores, seconds)
             if log:
                 if over or passed(settings.log.snapshot_kimg, run):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-import t2i
 from t2i.errors import UserError, one_line
+from t2i.version import __version__
 
 
 def find_device(name: str | torch.device | None = None) -> torch.device:
@@ -42,6 +42,6 @@ def machine() -> dict[str, str]:
         commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         commit = ""
-    facts["versions"] = f"t2i {t2i.__version__}{f' ({commit})' if commit else ''}, torch {torch.__version__}, "
+    facts["versions"] = f"t2i {__version__}{f' ({commit})' if commit else ''}, torch {torch.__version__}, "
     facts["versions"] += f"Python {platform.python_version()}"
     return facts

@@ -18,7 +18,6 @@ from omegaconf.errors import OmegaConfBaseException
 from safetensors import SafetensorError
 from torch import Tensor
 
-import t2i
 from t2i import build, stages
 from t2i import config as configuration
 from t2i.config import Config
@@ -27,6 +26,7 @@ from t2i.errors import UserError, closest, one_line
 from t2i.interfaces import Judgement, Stage, Text
 from t2i.machine import find_device
 from t2i.rng import SampleRng
+from t2i.version import __version__
 
 FORMAT = 2  # of model.json; rises when older code could no longer read a new folder
 WEIGHTS, CRITIC, DESCRIPTION = "generator.safetensors", "discriminator.safetensors", "model.json"
@@ -149,7 +149,7 @@ def save_model(
         (folder / file).write_bytes(safetensors.torch.save(state))
     description = {
         "format": FORMAT,
-        "version": t2i.__version__,
+        "version": __version__,
         "kimg": kimg,
         "text_dim": text_dim,
         "stage": asdict(stage or Stage(config.model.resolution)),
@@ -257,7 +257,7 @@ def _read_description(path: Path) -> tuple[Config, int, float, Stage]:
         raise UserError(f"{path}: cannot be read ({one_line(error)}); {AGAIN}") from None
     if not isinstance(values, dict) or not isinstance(values.get("format"), int):
         raise UserError(f"{path}: not the description of a model; {AGAIN}")
-    written = f"written by t2i {values.get('version')}, this is t2i {t2i.__version__}"
+    written = f"written by t2i {values.get('version')}, this is t2i {__version__}"
     if values["format"] != FORMAT:
         remedy = "update t2i" if values["format"] > FORMAT else "use the t2i that wrote it"
         raise UserError(f"{path}: format {values['format']}, {written} which reads format {FORMAT}; {remedy}")
@@ -266,11 +266,13 @@ def _read_description(path: Path) -> tuple[Config, int, float, Stage]:
         stage = Stage(int(values["stage"]["resolution"]), float(values["stage"]["alpha"]))
         if stage.resolution not in (stages.resolutions(config) or (config.model.resolution,)):
             raise UserError(f"stage.resolution={stage.resolution}: none of the config's")
+        if not 0 <= stage.alpha <= 1:
+            raise UserError(f"stage.alpha={stage.alpha}: from 0 to 1")
         return config, int(values["text_dim"]), float(values["kimg"]), stage
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: {getattr(error, 'full_key', '') or 'config'}: {reason}; {written}") from None
-    except (UserError, TypeError, ValueError) as error:
+    except (UserError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: {one_line(error)}; {written}") from None
     except KeyError as error:
         raise UserError(f"{path}: lacks {error}; {AGAIN}") from None

@@ -17,6 +17,8 @@ from typing import Any, NoReturn, get_args, get_type_hints
 
 from t2i.errors import UserError
 
+DEVICE = "cpu, cuda, cuda:1, ... (cuda where there is one)"  # the help of --device
+OVERRIDES = "settings of the configuration, such as train.batch=8"
 OPEN: Any = None  # the default of a field whose real default depends on others; its comment says which that is
 DEVICE = "cpu, cuda, cuda:1, ... (cuda where there is one)"  # the help of --device
 OVERRIDES = "settings of the configuration, such as train.batch=8"

@@ -88,7 +88,9 @@ class Run:
         number = stages.number(self.plan, self.images)
         if number == self.part:
             return False
-        self.part = number
+        adapts, self.part = self.config.ada.mode == "ada", number
+        if self.config.ada.mode == "ada" and not adapts:
+            self.ada_p = float(self.config.ada.p)
         if self.plan[number].reset:
             self.d_optimizer.state.clear()
             self.g_optimizer.state.clear()

@@ -21,7 +21,8 @@ def train_step(batches: list[Batch], run: Run) -> dict[str, Tensor]:
     those of the last; each over `train.accumulate` rounds.
 
     batches: one a round, image [B, 3, H, W] in [-1, 1]. Returns every loss term, unweighted, and statistics of the
-    last round. Raises UserError when a loss or a gradient is not finite.
+    last round. A network that no loss is due for stays as it is. Raises UserError when a loss or a gradient is not
+    finite.
     """
     follow_schedules(run)
     texts = [condition(run, batch, run.rng(2, part)) for part, batch in enumerate(batches)]
@@ -40,7 +41,8 @@ def train_step(batches: list[Batch], run: Run) -> dict[str, Tensor]:
                 views = Views(run, batches[part], text, latent, fake, rng, differentiated_inputs(d_losses))
                 loss, d_terms = total(d_losses, views)
                 signs = views.real_judgement.logit.detach().sign().mean()
-            run.scaler.scale(loss / rounds).backward()
+            if d_losses:
+                run.scaler.scale(loss / rounds).backward()
             real_embeddings.append(views.real_embedding)
         d_norm = update(run.d_optimizer, run.D, run, d_terms)
 
@@ -52,7 +54,8 @@ def train_step(batches: list[Batch], run: Run) -> dict[str, Tensor]:
                 fake = run.G(latent, text, run.stage, noise=rng, track=True)
                 views = Views(run, batches[part], text, latent, fake, rng, real_embedding=real_embeddings[known])
                 loss, g_terms = total(g_losses, views)
-            run.scaler.scale(loss / rounds).backward()
+            if g_losses:
+                run.scaler.scale(loss / rounds).backward()
     g_norm = update(run.g_optimizer, run.G, run, g_terms)
 
     train = run.config.train
@@ -66,11 +69,11 @@ def train_step(batches: list[Batch], run: Run) -> dict[str, Tensor]:
 
 
 def follow_schedules(run: Run) -> None:
-    """Learning rates, betas and a fixed p as they are after the pictures seen."""
+    """Adam's numbers and a fixed p as they are after the pictures seen."""
     for optimizer, adam in ((run.d_optimizer, run.config.optim.d), (run.g_optimizer, run.config.optim.g)):
         lr, *betas = (schedule.at(value, run.kimg) for value in (adam.lr, adam.beta1, adam.beta2))
         for group in optimizer.param_groups:
-            group.update(lr=lr, betas=tuple(betas))
+            group.update(lr=lr, betas=tuple(betas), eps=adam.eps)
     if run.config.ada.mode != "ada":
         run.ada_p = schedule.at(run.config.ada.p, run.kimg) if run.config.ada.mode == "fixed" else 0.0
 
@@ -91,6 +94,8 @@ def frozen(*networks: nn.Module):
 def update(optimizer: torch.optim.Optimizer, network: nn.Module, run: Run, terms: dict[str, Tensor]) -> Tensor:
     """Averages gradients over processes, steps the optimiser and returns the gradients' norm."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if not terms:
+        return torch.zeros((), device=run.device)
     parallel.average_gradients(parameters)
     run.scaler.unscale_(optimizer)
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])

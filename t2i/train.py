@@ -19,7 +19,6 @@ def main() -> None:
     if {"-h", "--help"} & set(arguments):
         print(f"{__doc__}\n{manual.settings()}")
         return
-    again = shlex.join(["accelerate", "launch", "t2i/train.py", *arguments])
     path = arguments.pop(0) if arguments and "=" not in arguments[0] else None
     if path is None and DEFAULT.is_file():
         path = str(DEFAULT)
@@ -27,6 +26,7 @@ def main() -> None:
 
     from t2i import launch, loop  # only now: a mistake above should not wait for them
 
+    again = shlex.join(launch.launcher() or ["python", *sys.argv])
     settings, place = launch.start(settings)
     try:
         loop.train(settings, place, again)

@@ -112,6 +112,17 @@ def test_resolved_yaml_reads_back_equal(tmp_path):
         ("loss.r1.weight=lots", "loss.r1.weight=lots"),
         ("kimg", "key=value"),
         ("name=a/b", "plain folder name"),
+        ("[=4", "argument '[=4': write key=value"),
+        ("train.batch=[", "argument 'train.batch=[': "),
+        ("model.width=inf", "model.width=inf: "),
+        ("seed=99999999999999999999", "seed=99999999999999999999: "),
+        ("train.d_blur=1e9", "train.d_blur=1000000000.0: pixels, 0 to model.resolution=64"),
+        ("train.ema_ramp=nan", "train.ema_ramp=nan: "),
+        ("ada.every=0", "ada.every=0: "),
+        ("ada.speed_kimg=0", "ada.speed_kimg=0.0: "),
+        ("ada.target=nan", "ada.target=nan: "),
+        ("log.grid=0", "log.grid=0: "),
+        ("log.snapshot_kimg=nan", "log.snapshot_kimg=nan: "),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(override, said):
@@ -182,3 +193,12 @@ def test_shipped_configs_load_and_their_losses_exist(path):
     c = config.load(path)
     assert losses.choose("discriminator", c)
     assert losses.choose("generator", c)
+
+
+def test_another_network_on_the_command_line_takes_what_it_knows_of_the_files_options():
+    scenes = Path(__file__).parents[1] / "configs" / "scenes.yaml"
+    found = config.load(scenes, ["generator.name=stylegan3", "generator.layers=6"]).generator
+    assert (found.name, found.layers, found.channel_base, found.latent_dim) == ("stylegan3", 6, 1024, 64)
+    assert not hasattr(found, "noise")
+    with pytest.raises(UserError, match=r"generator\.noise"):
+        config.load(scenes, ["generator.name=stylegan3", "generator.noise=true"])

@@ -689,3 +689,10 @@ def test_distance_mistakes():
             vgg_distance.frechet(ok, bad)
     with pytest.raises(UserError, match="no pictures"):
         vgg_distance.features([], Vgg(random_vgg(0)))
+
+
+def test_a_vgg_refuses_pictures_that_it_would_pool_to_nothing():
+    network = load_vgg("scenes-vgg")
+    assert all(x.numel() for x in network.features(torch.zeros(1, 3, 8, 8)).values())
+    with pytest.raises(UserError, match=r"encoders\.vgg: .* 4 pixels; .* weight from 8 pixels on"):
+        network.features(torch.zeros(1, 3, 4, 4))

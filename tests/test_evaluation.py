@@ -67,6 +67,13 @@ def test_training_with_evaluation_trains_as_without_also_when_resumed(arguments,
     assert kept("a red bus").shape == (1, 3, 16, 16)
 
 
+def test_pictures_are_judged_once_they_have_grown(arguments, monkeypatch):
+    grows = "stages=[{kimg: 0, resolution: 8}, {kimg: 0.008, fade_kimg: 0.008, resolution: 16}]"
+    folder = run_here(arguments, monkeypatch, "name=growing", "train.kimg=0.016", "eval.every=0.004", grows)
+    assert [line["step"] for line in lines(folder) if "eval/swd" in line] == [3, 4]
+    assert load_model(folder / "best")("a red bus").shape == (1, 3, 16, 16)
+
+
 @pytest.fixture
 def judge(arguments, tmp_path):
     settings = config.load(None, [*arguments, "eval.every=1"])

@@ -49,6 +49,12 @@ def test_gradient_accumulation():
         launch.heard(settings("train.batch=30"), environment)
 
 
+@pytest.mark.parametrize("said", ["many", "auto", "-1", ""])
+def test_rounds_that_are_no_number(said):
+    with pytest.raises(UserError, match=f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS={said}: a whole number"):
+        launch.heard(settings(), {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": said})
+
+
 def test_what_is_heard_holds_in_every_stage():
     from t2i import stages
 
@@ -152,3 +158,15 @@ def test_the_threads_that_accelerate_sets_are_not_the_users(users, expected):
     environment["PYTHONPATH"] = os.pathsep.join(p for p in sys.path if p)
     out = subprocess.run(["bash", "-c", ask], env=environment, capture_output=True, text=True, check=True).stdout
     assert int(out) == (expected or len(os.sched_getaffinity(0)))
+
+
+def test_what_accelerate_does_not_pass_on_is_read_off_its_command_line(monkeypatch):
+    for words in (["--gradient_accumulation_steps", "2"], ["--gradient_accumulation_steps=2"]):
+        said = launch.unpassed(["accelerate", "launch", *words, "t2i/train.py", "train.batch=8"])
+        assert launch.heard(config.load(None, ["train.batch=8"]), said).train.accumulate == 2
+    assert launch.unpassed(["accelerate", "launch", "t2i/train.py"]) == {}
+    line = ["/venv/bin/python", "/venv/bin/accelerate", "launch", "--num_processes", "2", "t2i/train.py", "name=x"]
+    monkeypatch.setattr(launch, "_of_parent", lambda what: line)
+    assert launch.launcher() == ["accelerate", *line[2:]]
+    monkeypatch.setattr(launch, "_of_parent", lambda what: ["bash", "train.sh"])
+    assert launch.launcher() == []

@@ -133,6 +133,11 @@ def test_a_mismatched_caption_is_of_another_picture(rows):
         assert not found or chosen in others
 
 
+def test_a_whole_number_may_be_written_with_a_point():
+    (term,) = choose("generator", with_losses({"img_img_clip": {"queue": 8.0}}))
+    assert isinstance(term.options["queue"], int)
+
+
 def test_weight_nought_costs_nothing_and_lazy_terms_wait():
     given = {
         "adversarial": {"weight": 1.0},

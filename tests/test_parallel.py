@@ -10,7 +10,8 @@ import torch.multiprocessing as mp
 from conftest import TINY
 
 from t2i import config, launch, losses, parallel, stages
-from t2i.build import build, learning, objectives
+from t2i.build import build, objectives
+from t2i.encoders.frozen import learning
 from t2i.encoders.vgg import Vgg
 from t2i.interfaces import Batch
 from t2i.rng import Rng, SampleRng, derive_seed
@@ -112,7 +113,8 @@ def gradients_of(overrides: list[str], cases) -> dict[str, dict[str, torch.Tenso
     for parameter in [*run.G.parameters(), *run.D.parameters()]:
         # exact zeros (noise strengths) would hide gradients, and the default layout is not worth testing here
         parameter.data += 0.01 * torch.ones_like(parameter)
-    run.d_optimizer, run.g_optimizer = Recorder(learning(run.D, run.learnt), 0), Recorder(learning(run.G), 0)
+    run.d_optimizer = Recorder([*learning(run.D), *learning(run.learnt)], 0)
+    run.g_optimizer = Recorder(learning(run.G), 0)
     found = {}
     for name in cases:
         settings.loss = {"adversarial": {"weight": 0.01}} | {k: {"weight": 1.0} | v for k, v in CASES[name].items()}

@@ -17,7 +17,7 @@ from t2i import build, checkpoint, config, launch, loop, stages
 from t2i import model as models
 from t2i.errors import UserError
 from t2i.interfaces import Batch, Stage
-from t2i.step import train_step
+from t2i.step import follow_schedules, train_step
 
 GROWING = (
     "stages=[{kimg: 0, resolution: 8}, {kimg: 0.016, fade_kimg: 0.024, resolution: 16, reset_optimizers: true, "
@@ -84,6 +84,10 @@ def test_a_plan_is_written_down_and_read_back(tmp_path):
         ("{kimg: 0, resolution: 16}, {kimg: 1, fade_kimg: 1}", "fades from half its resolution"),
         ("{kimg: 0, fade_kimg: 1, resolution: 16}", "fades from half its resolution"),
         ("{kimg: 1, resolution: 8}, {kimg: 2, resolution: 16}", "stages[0].kimg=1.0: growth begins at 0"),
+        (
+            "{kimg: 0}, {kimg: 1, resolution: 8}, {kimg: 2, resolution: 16}",
+            "stages[0].resolution=0: growth begins",
+        ),
         ("{kimg: 0, resolution: 8}", "growth must end at model.resolution=16"),
         ("{kimg: 0, resolution: 16}, {kimg: 3, resolution: 8}", "pictures grow; the stage before has 16"),
         ("{kimg: 0, resolution: 12}, {kimg: 4, resolution: 16}", "stages[0].resolution=12: a power of two"),
@@ -150,6 +154,16 @@ def test_optimisers_begin_anew_where_the_plan_says_so():
         assert run.advance()
         assert len(run.g_optimizer.state) == expected
         assert (len(run.d_optimizer.state) > 0) == (expected > 0)
+
+
+def test_adams_numbers_are_those_of_the_stage():
+    changed = "optim.g.lr: 0.5, optim.g.beta1: 0.25, optim.g.beta2: 0.75, optim.g.eps: 0.125"
+    run = build_here(f"stages=[{{kimg: 1, set: {{{changed}}}}}]")
+    run.images = 1000
+    assert run.advance()
+    follow_schedules(run)
+    (group,) = run.g_optimizer.param_groups
+    assert (group["lr"], group["betas"], group["eps"]) == (0.5, (0.25, 0.75), 0.125)
 
 
 # ---- runs

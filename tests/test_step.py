@@ -235,6 +235,28 @@ def test_updates_are_those_made_by_hand(d_steps, accumulate):
     assert {"D/adversarial", "G/adversarial"} <= terms.keys()
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_network_that_no_loss_is_due_for_stays_as_it_is(precision):
+    late = ["loss.adversarial.weight=[[0,0],[0.004,0],[0.008,1]]", "loss.img_txt_d.weight=0", "loss.r1.weight=0"]
+    run = build_here(*PLAIN, "train.batch=4", *late, "loss.img_txt_clip.weight=0")
+    run.precision = precision
+    before = {k: p.detach().clone() for k, p in [*run.D.named_parameters(), *run.G.named_parameters()]}
+    now = lambda: dict([*run.D.named_parameters(), *run.G.named_parameters()])
+    for _ in range(2):
+        terms = train_step([tiny_batch()], run)
+    assert all(torch.equal(before[k], p) for k, p in now().items())
+    assert float(terms["D/gradient_norm"]) == float(terms["G/gradient_norm"]) == 0
+    train_step([tiny_batch()], run)
+    assert any(not torch.equal(before[k], p) for k, p in now().items())
+
+
+def test_a_generator_without_any_loss_is_refused():
+    without = [f"loss.{name}.weight=0" for name in ("adversarial", "img_txt_d", "img_txt_clip")]
+    with pytest.raises(UserError, match=r"loss: none with weight acts on the generator"):
+        build_here(*without)
+    assert build_here(*without, "stages=[{kimg: 1, set: {loss.adversarial.weight: 1}}]")
+
+
 def test_the_discriminator_steps_as_often_as_it_should():
     run = build_here(*PLAIN, "train.batch=4", "train.d_steps=3")
     for n in range(2):

@@ -150,6 +150,11 @@ def test_two_processes_train_through_the_documented_command(arguments, tmp_path)
     assert [line["step"] for line in metrics(tmp_path / "runs" / "scenes")] == [1, 2]
 
 
+def test_the_last_step_may_pass_the_goal(arguments, monkeypatch):
+    """Without a warning of the progress bar."""
+    assert metrics(run_here(arguments, monkeypatch, "train.kimg=0.01", "train.batch=4"))[-1]["kimg"] == 0.012
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_accumulation_and_precisions_train(arguments, monkeypatch, precision):
     folder = run_here(arguments, monkeypatch, "train.kimg=0.008", f"train.precision={precision}", "train.accumulate=2")

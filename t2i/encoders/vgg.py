@@ -63,7 +63,15 @@ class Vgg(Frozen):
         self.layers = {f"relu{b}_{len(block)}": block[-1].out_channels for b, block in enumerate(blocks, start=1)}  # type: ignore
 
     def features(self, image: Tensor, rng: Rng | None = None) -> dict[str, Tensor]:
-        """As forward, of pictures reduced to `size`; nothing is drawn."""
+        """As forward, of pictures reduced to `size`; nothing is drawn.
+
+        UserError for pictures that the poolings would leave nothing of.
+        """
+        if image.shape[-1] < (smallest := 2 ** (len(self.blocks) - 1)):
+            raise UserError(
+                f"encoders.vgg: halves pictures until nothing is left of {image.shape[-1]} pixels; give the losses "
+                f"that look through it (lpips, img_img_vgg) weight from {smallest} pixels on"
+            )
         if self.size and image.shape[-1] > self.size:
             image = F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=True)
         return self(image)

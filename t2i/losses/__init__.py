@@ -42,7 +42,7 @@ def choose(network: Literal["discriminator", "generator"], config: Config) -> li
         weight, function = given.get("weight", 1.0), getattr(loss, network)
         if function is not None and max(schedule.values(weight)) > 0:
             mine = {k: v.default for k, v in _parameters(function).items()}
-            chosen = mine | {k: v for k, v in options.items() if k in mine}
+            chosen = mine | {k: int(v) if allowed[k] is int else v for k, v in options.items() if k in mine}
             terms.append(Term(name, loss, function, weight, int(given.get("every", 1)), chosen))
     return terms
 
@@ -71,6 +71,8 @@ def _check(field: str, option: str, value: Any, kind: Any) -> None:
         raise UserError(f"{field}={value}: {problem}")
     if option == "temperature" and min(schedule.values(value)) <= 0:
         raise UserError(f"{field}={value}: must be above 0")
+    if option == "gamma" and min(schedule.values(value)) < 0:
+        raise UserError(f"{field}={value}: must be 0 or more")
 
 
 def due(terms: list[Term], step: int, kimg: float) -> list[Term]:

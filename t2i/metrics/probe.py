@@ -1,4 +1,5 @@
-"""How often a drawn scene's picture shows the object and the colour of its caption, by a classifier (t2i/probes)."""
+"""How often a drawn scene's picture shows the object and the colour of its caption, by a judge that also
+answers "none" (t2i/probes)."""
 
 import torch
 from torch import Tensor
@@ -15,9 +16,9 @@ def _measure(e: Evidence) -> dict[str, Tensor]:
     known = [(i, c) for i, c in enumerate(e.captions) if c.object in judge.objects]
     if not known:
         raise UserError("probe: the captions say no object; use those of scenes shards")
-    seen = lambda name, names: [names[i] for i in e.fake[name].tolist()]
+    seen = lambda name, names: [dict(enumerate(names)).get(i) for i in e.fake[name].tolist()]  # None: no object
     objects, colors = seen("object", judge.objects), seen("color", judge.colors)
-    right = torch.tensor([[objects[i] == c.object, c.color in (None, colors[i])] for i, c in known]).double()
+    right = torch.tensor([[objects[i] == c.object, c.color is None or c.color == colors[i]] for i, c in known]).double()
     told = torch.tensor([c.color is not None for _, c in known])
     scores = {"probe_object": right[:, 0], "probe_both": right.prod(1)}
     return scores | ({"probe_color": right[told, 1]} if told.any() else {})

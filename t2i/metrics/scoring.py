@@ -10,7 +10,6 @@ import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
-import t2i
 from t2i import files
 from t2i.errors import UserError
 from t2i.machine import find_device
@@ -18,6 +17,7 @@ from t2i.metrics import bootstrap, clip_score, compare, networks, protocol, sour
 from t2i.metrics.networks import Settings
 from t2i.metrics.request import MOST, Request
 from t2i.model import load_model
+from t2i.version import __version__
 
 
 def run(r: Request) -> None:
@@ -133,7 +133,7 @@ def agreement(r: Request, device: str) -> tuple[dict[str, Any], None]:
 
 def made(device: str) -> dict[str, Any]:
     """When and by what."""
-    versions = {"t2i": t2i.__version__, "torch": torch.__version__}
+    versions = {"t2i": __version__, "torch": torch.__version__}
     return {"date": time.strftime("%Y-%m-%d"), "device": torch.device(device).type, "versions": versions}
 
 

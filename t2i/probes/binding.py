@@ -1,7 +1,7 @@
 """Does a picture of two objects give each the colour that its prompt gave it? Judged by a small classifier.
 
-It says of every object of t2i/worlds/binding.py which colour it has, or that it is not there. Trained as the probe of
-the scenes is, on pictures with none, one or two objects in any colours.
+It says of every object of t2i/worlds/binding.py which colour it has, or that it is not there. It is trained on pictures
+with none, one or two objects in any colours.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from t2i.probes import classifier
-from t2i.probes.classifier import SIDE, drawings, features, fit, floats, learn, pool, spoil
+from t2i.painting.pen import PALETTE
+from t2i.probes import classifier, standins
+from t2i.probes.classifier import SIDE, drawings, features, fit, floats, halve, learn, pool, spoil
 from t2i.probes.measure import Probe
+from t2i.probes.standins import Apart
 from t2i.rng import Rng
 from t2i.worlds import binding
 from t2i.worlds.binding import Thing
@@ -24,7 +26,7 @@ ABSENT = len(binding.COLORS)  # the class of an object that is not there
 
 
 class BindingProbe(nn.Module):
-    """The convolutions of the scenes' probe, and for every object one linear head: its colour, or none."""
+    """Five strided convolutions, and for every object one linear head: its colour, or none."""
 
     def __init__(self, objects: Sequence[str] = binding.OBJECTS, colors: Sequence[str] = binding.COLORS):
         super().__init__()
@@ -76,11 +78,24 @@ def compute(images: Tensor, asked: Sequence[tuple[Thing, Thing]], probe: Any) ->
 def real(count: int, seed: int, only_held_out: bool = False) -> tuple[Tensor, list[tuple[Thing, Thing]]]:
     """Drawn pictures [count, 3, 64, 64] in [-1, 1] and the two things each shows."""
     pixels, plans = drawings(count, lambda i: binding.draw(seed, i, SIDE, only_held_out=only_held_out))
-    shown: list[tuple[Thing, Thing]] = []
-    for plan in plans:
-        a, b = ((thing["color"], thing["name"]) for thing in plan["objects"])
-        shown.append((a, b))
-    return floats(pixels), shown
+    return floats(pixels), [_things(plan) for plan in plans]
+
+
+def _things(plan: dict[str, Any]) -> tuple[Thing, Thing]:
+    a, b = ((thing["color"], thing["name"]) for thing in plan["objects"])
+    return a, b
+
+
+def floors(count: int, seed: int) -> dict[str, tuple[Tensor, list[tuple[Thing, Thing]]]]:
+    """Pictures without an object, by kind (see standins.floors), and the things of those that they are made from."""
+    whole, plans = drawings(count, lambda i: binding.draw(seed, i, SIDE, held_out=()))
+    bare = {"objects": [], "background": {"time": "day"}}
+    ground = drawings(1, lambda i: (binding.render(bare, seed, i, SIDE), bare))[0].expand_as(whole)
+    mask = ((whole.int() - ground.int()).abs().amax(3, keepdim=True) > 2).byte() * 255
+    boxes = torch.tensor([[thing["box"] for thing in plan["objects"]] for plan in plans])
+    colors = torch.tensor([[PALETTE[thing["color"]] for thing in plan["objects"]] for plan in plans], dtype=torch.uint8)
+    kinds = standins.floors(Apart(whole, ground, mask, boxes, colors), Rng(seed, 3))
+    return {kind: (x, [_things(plan) for plan in plans]) for kind, x in kinds.items()}
 
 
 def _drawn(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -114,11 +129,12 @@ def train(
         probe = BindingProbe()
     rng = Rng(seed, 1)
 
-    def loss(images: Tensor, rows: Tensor) -> Tensor:
+    def loss(rows: Tensor) -> Tensor:
+        images = spoil(floats(pixels[rows]), rng)
         images = halve(images) if rng.uniform() < 0.5 else images
         return F.cross_entropy(probe(images).flatten(0, 1), classes[rows].flatten())
 
-    learn(probe, pixels, loss, epochs, batch, lr, rng, progress)
+    learn(probe, count, loss, epochs, batch, lr, rng, progress)
     pixels, truth = _drawn(tests, seed + 1)
     images = floats(pixels)
     right = {
@@ -127,11 +143,6 @@ def train(
     }
     accuracy = {f"all{name}": float(r.all(1).float().mean()) for name, r in right.items()}
     return probe, accuracy | {"each": float(right[""].float().mean())}
-
-
-def halve(images: Tensor) -> Tensor:
-    """[N, 3, 64, 64] → the same at 32 pixels, as a model of that size shows it to the probe."""
-    return F.interpolate(images, (SIDE // 2, SIDE // 2), mode="bilinear", antialias=True)
 
 
 def load(folder: str | Path = SHIPPED) -> BindingProbe:
@@ -144,6 +155,7 @@ PROBE = Probe(
     train=train,
     prompts=lambda which, count, seed: tuple(zip(*binding.prompts(which, count, seed))),
     drawn=real,
+    floors=floors,
     compute=compute,
     shipped=SHIPPED,
     columns={"objects": "objects", "binding": "binding", "swapped": "swapped"},

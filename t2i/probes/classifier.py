@@ -55,26 +55,28 @@ def drawings(count: int, draw: Callable[[int], tuple]) -> tuple[Tensor, list[dic
     pixels, plans = np.empty((count, SIDE, SIDE, 3), np.uint8), []
     for i in range(count):
         image, *_, plan = draw(i)
-        pixels[i] = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+        pixels[i] = small(image)
         plans.append(plan)
     return torch.from_numpy(pixels), plans
 
 
+def small(image: Image.Image) -> np.ndarray:
+    """As the data set has it at 64 pixels: [64, 64] or [64, 64, 3] uint8."""
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
+
+
 def learn(
-    probe: nn.Module, pixels: Tensor, loss: Callable[[Tensor, Tensor], Tensor], epochs: int, batch: int, lr: float,
+    probe: nn.Module, count: int, loss: Callable[[Tensor], Tensor], epochs: int, batch: int, lr: float,
     rng: Rng, progress: Callable[[str], None],
 ) -> None:  # fmt: skip
-    """Trains a classifier on spoilt pictures, pixels [N, H, W, 3] uint8; leaves it in eval mode.
-
-    loss: (pictures [n, 3, H, W], their rows of `pixels` [n]) → scalar.
-    """
+    """Trains a classifier on `count` pictures and leaves it in eval mode. loss: rows [n] of them → scalar."""
     optimizer = torch.optim.AdamW(probe.parameters(), lr=lr, weight_decay=0.05)
-    steps = len(pixels) // batch
+    steps = count // batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
     for epoch in range(epochs):
         total = 0.0
-        for rows in batches(len(pixels), batch, rng):
-            value = loss(spoil(floats(pixels[rows]), rng), rows)
+        for rows in batches(count, batch, rng):
+            value = loss(rows)
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
@@ -85,19 +87,33 @@ def learn(
 
 
 def spoil(images: Tensor, rng: Rng) -> Tensor:
-    """[N, 3, H, W] in [-1, 1] → the same shifted, scaled, blurred, relit and noisy, each picture by its own amounts."""
-    n = len(images)
-    u = rng.rand(n, 6)
-    theta = torch.zeros(n, 2, 3)
+    """[N, 3, H, W] in [-1, 1] → the same moved and worsened, each picture by its own amounts."""
+    u = rng.rand(len(images), 6)
+    return worsen(moved(images, u[:, :3]), u[:, 3:], rng)
+
+
+def moved(images: Tensor, u: Tensor) -> Tensor:
+    """[N, C, H, W] scaled and shifted, by u [N, 3] in 0..1."""
+    theta = torch.zeros(len(images), 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = 0.88 + 0.24 * u[:, 0]
     theta[:, :, 2] = 0.2 * u[:, 1:3] - 0.1
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    images = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def worsen(images: Tensor, u: Tensor, rng: Rng) -> Tensor:
+    """[N, 3, H, W] in [-1, 1] → the same blurred, relit and noisy, by u [N, 3] in 0..1."""
+    n = len(images)
     blurred = F.avg_pool2d(F.pad(images, (2, 2, 2, 2), mode="replicate"), 5, 1)
-    images = torch.lerp(images, blurred, u[:, 3, None, None, None])
-    gain, shift = 0.85 + 0.3 * u[:, 4, None, None, None], 0.16 * rng.rand(n, 3, 1, 1) - 0.08
-    noise = rng.randn(n, *images.shape[1:]) * (0.12 * u[:, 5, None, None, None])
+    images = torch.lerp(images, blurred, u[:, 0, None, None, None])
+    gain, shift = 0.85 + 0.3 * u[:, 1, None, None, None], 0.16 * rng.rand(n, 3, 1, 1) - 0.08
+    noise = rng.randn(n, *images.shape[1:]) * (0.12 * u[:, 2, None, None, None])
     return (images * gain + shift + noise).clamp(-1, 1)
+
+
+def halve(images: Tensor) -> Tensor:
+    """[N, 3, 64, 64] → the same at 32 pixels, as a model of that size shows it to a probe."""
+    return F.interpolate(images, (SIDE // 2, SIDE // 2), mode="bilinear", antialias=True)
 
 
 def batches(count: int, batch: int, rng: Rng) -> Iterator[Tensor]:

@@ -1,7 +1,7 @@
 """What a probe's file exports, and what scripts/probe.py does with it: judges a model, or trains the classifier."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +17,8 @@ from t2i.errors import UserError, closest
 from t2i.probes import known
 from t2i.probes.classifier import fit, save
 
+DRAWN_SEEDS = 1_000_000  # pictures for ceiling and floors are drawn from here on: no model was trained on them
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -26,6 +28,9 @@ class Probe:
     train: Callable[..., tuple[Any, dict[str, float]]]  # (count, epochs, seed, tests=, progress=) → it, its accuracies
     prompts: Callable[[str, int, int], Sequence[Any]]  # ("seen" or "held_out", count, seed) → texts, *asked
     drawn: Callable[..., Sequence[Any]]  # (count, seed, only_held_out=) → pictures [N, 3, 64, 64] in [-1, 1], *asked
+    floors: Callable[
+        [int, int], Mapping[str, Sequence[Any]]
+    ]  # (count, seed) → kind of picture without objects: as drawn
     compute: Callable[..., dict[str, Any]]  # (pictures, *asked, classifier) → shares in 0..1, perhaps of parts too
     shipped: Path  # the folder of the classifier that ships
     columns: dict[str, str]  # of the printed table: title → share
@@ -51,7 +56,8 @@ def judge(
     file: Path | None = None,
 ) -> None:
     """Generates `count` pictures of seen prompts and of held-out ones, and draws as many: what the classifier makes of
-    those is the ceiling. Prints the shares; writes all of them to a file."""
+    those is the ceiling, and what it makes of as many without an object is the floor. Prints the shares; writes all
+    of them to a file."""
     probe = find(world)
     classifier = probe.load(folder or probe.shipped)
     model = models.load_model(checkpoint, device)
@@ -62,8 +68,10 @@ def judge(
         images = generate(model, texts, which, seed, truncation, noise)
         figures[which] = probe.compute(images, *asked, classifier)
     for which in ("seen", "held_out"):
-        drawn = probe.drawn(count, 10**6 + seed, only_held_out=which == "held_out")
+        drawn = probe.drawn(count, DRAWN_SEEDS + seed, only_held_out=which == "held_out")
         figures[f"drawn_{which}"] = probe.compute(*drawn, classifier)
+    for kind, shown in probe.floors(count, DRAWN_SEEDS + seed).items():
+        figures[f"floor_{kind}"] = probe.compute(*shown, classifier)
     print(table(probe, figures))
     if file:
         write(file, {"kimg": model.kimg, "seed": seed, "truncation": truncation} | flat(figures))
@@ -84,7 +92,9 @@ def table(probe: Probe, figures: dict[str, dict[str, Any]]) -> str:
     """The main shares for the terminal."""
     lines = [f"{'':<24}" + "".join(f"{title:>9}" for title in probe.columns) + f"{'pictures':>10}"]
     for which, shares in figures.items():
-        title = which.replace("drawn_", "drawn, ").replace("held_out", "held-out") + f" {probe.unit}"
+        title = which.replace("floor_", "no object: ")
+        if title == which:
+            title = which.replace("drawn_", "drawn, ").replace("held_out", "held-out") + f" {probe.unit}"
         values = [shares[key] for key in probe.columns.values()]
         cells = "".join(f"{'-' if v is None else format(v, '.1%'):>9}" for v in values)
         lines.append(f"{title:<24}{cells}{shares['count']:>10}")

@@ -98,7 +98,7 @@ def figures(result: Result, probe: judge.SceneProbe | None, thing: str, color: s
         for prefix, images in (("", result.pictures["found"]), ("plain_", result.pictures["plain"])):
             shares = judge.compute(images, [thing] * len(images), [color] * len(images), probe)
             with torch.no_grad():
-                objects, colors = (x.softmax(1) for x in probe(images))
+                objects, colors = (x.softmax(1) for x in probe(images)[:2])
             likely = objects[:, probe.objects.index(thing)]
             likely = likely * colors[:, probe.colors.index(color)] if color is not None else likely
             row |= {f"{prefix}both": shares["both"], f"{prefix}likely": float(likely.mean())}

@@ -36,13 +36,14 @@ def load(settings: Settings, device: Any) -> Network:
     from t2i.metrics import soa
     from t2i.metrics.protocol import hashed
     from t2i.probes import scenes
+    from t2i.probes.scenes import NONE
 
     if where := settings["detector"]:
         label, detect = where, imported(where, settings.spell)
         known = Detector(list(soa.CLASSES), lambda caption: soa.named(caption.text))
     else:
         judge = scenes.load().to(device)
-        label, detect = f"probe {hashed(judge)}", lambda images: [{name} for name in judge.name(images)[0]]
+        label, detect = f"probe {hashed(judge)}", lambda images: [{name} - {NONE} for name in judge.name(images)[0]]
         known = Detector(judge.objects, lambda caption: {caption.object} & set(judge.objects))
     said = f"{settings.spell('detector')} {label}"
 

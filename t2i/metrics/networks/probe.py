@@ -13,14 +13,15 @@ def missing(settings: Settings) -> str | None:
 
 
 def load(settings: Settings, device: Any) -> Network:
-    """ "object" and "color" [N]: class numbers."""
+    """Class numbers [N]: "object", behind all others where there is none, and "color", there -1."""
     from t2i.metrics.protocol import hashed
     from t2i.probes import scenes
 
     judge = scenes.load().to(device)
 
     def see(images: Any, _: Sequence[int]) -> dict[str, Any]:
-        objects, colors = judge(images)
-        return {"object": objects.argmax(1), "color": colors.argmax(1)}
+        objects, colors, _ = judge(images)
+        seen = objects.argmax(1)
+        return {"object": seen, "color": colors.argmax(1).where(seen < len(judge.objects), -1)}
 
     return Network(see, hashed(judge), judge)

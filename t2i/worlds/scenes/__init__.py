@@ -14,11 +14,11 @@ from typing import Any
 from PIL import Image
 
 from t2i.errors import UserError, closest
-from t2i.painting.pen import PALETTE, Plan, paint
+from t2i.painting.pen import PALETTE, Plan, paint, paint_apart
 from t2i.worlds.scenes._captions import caption, describe
 from t2i.worlds.scenes._scene import Draft, Scene, rounded
 
-__all__ = ["HELD_OUT", "OBJECTS", "PALETTE", "SCENES", "SUBJECTS", "draw", "held_out", "pairs", "prompts"]
+__all__ = ["HELD_OUT", "OBJECTS", "PALETTE", "SCENES", "SUBJECTS", "draw", "draw_apart", "held_out", "pairs", "prompts"]
 
 Pair = tuple[str | None, str]  # (colour, object); None for an object that has one look only
 
@@ -85,6 +85,20 @@ def draw(
     scene = SCENES[plan["scene"]]
     captions = describe(plan, scene, Random(f"{seed}/{index}/words"))
     return paint(plan, 2 * size, Random(f"{seed}/{index}/paint"), scene.paint), captions, plan
+
+
+def draw_apart(
+    seed: int,
+    index: int,
+    size: int = 64,
+    held_out: Sequence[tuple[str, str]] = HELD_OUT,
+    only_held_out: bool = False,
+) -> tuple[Image.Image, Image.Image, Image.Image, dict[str, Any]]:
+    """What `draw` draws, apart, for judges: the picture, the same without what it is of, where that is seen, and the
+    attributes. The third is "L", white where it is. What its subject casts or holds (a shadow, a string) stays.
+    """
+    plan = plan_picture(Random(f"{seed}/{index}/plan"), allowed(held_out, only_held_out), held_out)
+    return *paint_apart(plan, 2 * size, f"{seed}/{index}/paint", SCENES[plan["scene"]].paint), plan
 
 
 def prompts(which: str | Sequence[Pair], count: int, seed: int = 0) -> list[tuple[str, str, str | None]]:
