@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 import torch.multiprocessing as mp
 from PIL import Image
 
-from t2i import build, config
+from t2i import build, config, files
 from t2i.data import coco
 from t2i.data.manifest import Options
 from t2i.data.write import write_shards
@@ -21,6 +22,7 @@ from t2i.errors import UserError
 from t2i.metrics import compare, equivariance, lpips_distance, networks, sources, suite
 from t2i.metrics.captions import read_captions
 from t2i.metrics.networks import Settings, inception
+from t2i.metrics.protocol import hashed
 from t2i.model import load_model, save_model
 from t2i.pictures import to_uint8
 from t2i.rng import SampleRng
@@ -108,7 +110,10 @@ def test_scores_come_with_their_protocol(scored, model, tiny_shards):
     assert (protocol["reference_count"], protocol["truncation"], protocol["seed"]) == (40, 1.0, 0)
     assert protocol["resize"] == "crop, Pillow Lanczos, JPEG 95"
     assert "scenes" in protocol["reference_split"]
-    assert protocol["clip"].startswith("scenes-clip-score ")
+    assert protocol["clip"].endswith(" pixels")
+    assert result["judges"]["clip"] == "scenes-clip-score"
+    assert protocol["metric ms_ssim"] == {"version": 2}
+    assert (protocol["encoding"], protocol["resized"]) == ("lossless", "no")
     assert len(protocol["vgg"].split()[0]) == 16
     assert (result["subject"]["kimg"], result["subject"]["model"]) == (3.0, str(model))
     assert len(result["subject"]["weights_sha256"]) == 64
@@ -151,7 +156,7 @@ def test_what_is_not_comparable_is_refused_by_name(scored, tmp_path, capsys):
     other["protocol"] |= {"truncation": 0.7, "clip": "another 0123"}
     other["scores"]["clip_score"] = 0.75
     (tmp_path / "b.json").write_text(json.dumps(other))
-    with pytest.raises(UserError, match=r"clip: scenes-clip-score \w+, another 0123; truncation: 1.0, 0.7; .*--force"):
+    with pytest.raises(UserError, match=r"clip: \w+ 64 pixels, another 0123; truncation: 1.0, 0.7; .*--force"):
         command("--compare", file, tmp_path / "b.json")
     command("--compare", file, tmp_path / "b.json", "--force")
     printed = capsys.readouterr().out
@@ -375,7 +380,14 @@ def test_soa_with_a_detector_of_ones_own(model, tiny_shards, tmp_path, monkeypat
     ask = ("--checkpoint", model, "--reference", tiny_shards, "--metrics", "soa", "--samples", 40)
     result = command(*ask, "--detector", "yes_man:detect", out=tmp_path / "a.json")
     assert 0 < result["scores"]["soa_c"] < 1
-    assert result["protocol"]["detector"] == "yes_man:detect"
+    assert result["judges"]["detector"] == "yes_man:detect"
+    before, module = result["protocol"]["detector"], tmp_path / "yes_man.py"
+    assert before == files.sha256(module)[:16]
+    module.write_text(module.read_text() + "\nimport torch\nweights = torch.nn.Linear(2, 2)\n")
+    monkeypatch.delitem(sys.modules, "yes_man")
+    after = command(*ask, "--detector", "yes_man:detect", out=tmp_path / "a.json")["protocol"]["detector"]
+    assert after.split()[0] != before
+    assert after.split()[1] == hashed(sys.modules["yes_man"].weights)
     with pytest.raises(UserError, match="unicorn"):
         command(*ask, "--detector", "yes_man:odd")
 

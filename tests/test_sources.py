@@ -1,6 +1,8 @@
 """Where pictures and captions come from: a reference in its seeded order, folders, and what training has seen of it."""
 
+import io
 import json
+import tarfile
 
 import pytest
 import torch
@@ -44,6 +46,26 @@ def test_pictures_bring_their_captions_and_their_pairs(tmp_path):
     (tmp_path / "9.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"9\.png: cannot be read"):
         sources.Folder(tmp_path).pick([5])
+
+
+def test_a_references_digest_is_of_its_samples_however_they_are_cut(tiny_shards, tmp_path):
+    """The same samples in two tars of another name; one caption more is another reference."""
+    (tar,) = sorted(tiny_shards.glob("*.tar"))
+    with tarfile.open(tar) as whole:
+        members = [(m, whole.extractfile(m).read()) for m in whole.getmembers()]
+    stems = sorted({m.name.split(".")[0] for m, _ in members})
+    for folder, last in (("cut", b""), ("other", b" ")):
+        (tmp_path / folder).mkdir()
+        for name, some in (("x-0.tar", stems[:15]), ("x-1.tar", stems[15:])):
+            with tarfile.open(tmp_path / folder / name, "w") as part:
+                for m, data in members:
+                    if m.name.split(".")[0] in some:
+                        changed = data.replace(b" on ", b" upon" + last) if last else data
+                        m.size = len(changed)
+                        part.addfile(m, io.BytesIO(changed))
+    of = lambda path: sources.Reference(str(path)).digest()
+    assert of(tmp_path / "cut") == of(tiny_shards)
+    assert of(tmp_path / "other") != of(tiny_shards)
 
 
 def folder_of(path, names, **options):

@@ -8,6 +8,8 @@ from torch import Tensor
 from t2i.errors import UserError
 from t2i.metrics.metric import Evidence, Metric
 
+SAME = 1e-12  # of the squared lengths: a squared distance below that is rounding, and the two are one
+TIE = 1e-9  # of a radius: what is nearer to it than that is as far
 CHUNK = 512  # rows at a time: with 50,000 pictures a block of distances takes 0.2 GB
 
 
@@ -21,7 +23,8 @@ def compute(fake: Tensor, real: Tensor, k: int = 5, chunk: int = CHUNK) -> dict[
     """
     if min(len(fake), len(real)) <= k:
         raise UserError(f"prdc: {len(fake)} and {len(real)} pictures; more than k = {k} of each")
-    real_radius, fake_radius = radii(real, k, chunk), radii(fake, k, chunk)
+    # Of equal distances, as duplicates have, neither is smaller, whatever their rounding.
+    real_radius, fake_radius = (radii(x, k, chunk) * (1 - TIE) for x in (real, fake))
     balls = torch.zeros(len(fake), dtype=torch.float64)  # of real pictures, each fake in how many
     recall, coverage = [], []
     for rows, far in _distances(real, fake, chunk):  # [c, N]
@@ -57,7 +60,9 @@ def _distances(a: Tensor, b: Tensor, chunk: int) -> Iterator[tuple[slice, Tensor
         far = []
         for part in b.split(8 * chunk):
             y = part.double() - centre
-            far.append(x.square().sum(1, keepdim=True) + y.square().sum(1) - 2 * x @ y.T)
+            lengths = x.square().sum(1, keepdim=True) + y.square().sum(1)
+            square = lengths - 2 * x @ y.T
+            far.append(square.masked_fill_(square < SAME * lengths, 0))
         yield rows, torch.cat(far, 1).clamp_(min=0).sqrt_()
 
 

@@ -77,6 +77,7 @@ def score(r: Request, device: str) -> tuple[dict[str, Any], list[captions_of.Cap
         "protocol": result.protocol,
         "fingerprint": protocol.fingerprint(result.protocol),
         "subject": result.subject,
+        "judges": {name: network.title for name, network in judge.networks.items() if network.title},
         "notes": result.notes,
         "left_out": result.left_out,
         "leaked_reference_pictures": leaked,

@@ -51,6 +51,7 @@ class Reference:
         self.shards, self.seed, self.count = shards, seed, len(self.samples)
         self.resolution = int(first.image.shape[-1])
         self.scenes = "objects" in (first.meta.get("attributes") or {})
+        self._digest: str | None = None
         self.order = np.random.default_rng(derive_seed(seed, 0x0D)).permutation(self.count)
 
     def pick(self, numbers: Sequence[int]) -> Tensor:
@@ -88,22 +89,31 @@ class Reference:
             out.append(Caption(text, sample.image_id, *asked))
         return out
 
+    def digest(self) -> str:
+        """Of all pictures' files and captions in their order, however the shards are cut: a look at every byte."""
+        if self._digest is None:
+            whole = hashlib.sha256()
+            for number in range(self.count):
+                try:
+                    sample = self.samples.look_up(number)
+                except BadSample as bad:
+                    raise self._broken(bad) from None
+                whole.update(hashlib.sha256(sample.coded.numpy().tobytes()).digest())
+                whole.update(json.dumps(sample.captions).encode())
+            self._digest = whole.hexdigest()[:16]
+        return self._digest
+
     def describe(self, count: int) -> dict[str, Any]:
         """What the fingerprint says of it."""
         records = [read_manifest(Path(p).parent) or {} for p in sorted({s.url for s in self.samples.shards})]
         manifest = next((r for r in records if r), {})
         options = manifest.get("options", {})
         known = f"{options['fit']}, Pillow Lanczos, JPEG {options['quality']}" if options else "unknown"
-        whole = hashlib.sha256()
-        for shard in self.samples.shards:
-            if not shard.sha256:
-                shard.sha256 = files.sha256(shard.path())
-            whole.update(shard.sha256.encode())
         source = manifest.get("source", {})
         split = ", ".join(f"{k} {str(v)[:16]}" for k, v in source.items() if isinstance(v, str | int)) or "unknown"
         return {
             "resize": known,
-            "reference": whole.hexdigest()[:16],
+            "reference": self.digest(),
             "reference_split": split,
             "reference_count": count,
         }

@@ -12,6 +12,7 @@ from t2i.rng import Rng, SampleRng
 
 SMALLEST, SIDE, PATCHES = 16, 7, 128  # pixels of the last level, pixels of a patch, patches a picture and level
 PICTURES = 16384  # the most that are looked at
+CHUNK = 256  # pictures normalised at a time
 
 
 def sides(resolution: int) -> list[int]:
@@ -61,7 +62,7 @@ def compute(fake: Tensor, real: Tensor, repeats: int = 4, directions: int = 128,
 
     Each set's patches are brought to mean 0 and deviation 1 a colour; then the mean |difference| of both sets'
     sorted projections on random directions, in float32. Of unequal counts the first so many are taken. Memory: 16,384
-    pictures are 0.6 GB a set and level, 1.2 GB more while a level is computed.
+    pictures are 0.6 GB a set and level, and 1.2 GB more at most while they are computed.
     """
     count, levels = min(len(fake), len(real)), fake.shape[1]
     if not count:
@@ -69,22 +70,32 @@ def compute(fake: Tensor, real: Tensor, repeats: int = 4, directions: int = 128,
     names = [SMALLEST << n for n in reversed(range(levels))]
     scores = {}
     for i, name in enumerate(names):
-        a, b = (_normalised(x[:count, i]) for x in (fake, real))  # [count·P, 3·K]
+        sets = [(x[:count, i], *_statistics(x[:count, i])) for x in (fake, real)]
         rng, total = Rng(seed, 0x5D, i), 0.0
         for _ in range(repeats):
-            d = rng.randn(a.shape[1], directions).to(a.device)
+            d = rng.randn(fake.shape[-2] * fake.shape[-1], directions).to(fake.device)
             d = d / d.norm(dim=0)
             for few in d.split(16, 1):
-                total += float(((a @ few).sort(0).values - (b @ few).sort(0).values).abs().mean(0).sum())
+                a, b = (_projected(*one, few).sort(0).values for one in sets)
+                total += float(a.sub_(b).abs_().mean(0).sum())
         scores[f"swd_{name}"] = 1000 * total / (repeats * directions)
     return {"swd": sum(scores.values()) / levels} | scores
 
 
-def _normalised(x: Tensor) -> Tensor:
-    """[n, P, 3, K] → [n·P, 3·K] float32 with mean 0 and deviation 1 of each colour."""
-    x = x.float()
-    deviation, mean = torch.std_mean(x, (0, 1, 3), correction=0, keepdim=True)
-    return ((x - mean) / deviation.clamp(min=1e-8)).flatten(0, 1).flatten(1)
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """[n, P, 3, K] → mean and deviation of each colour, [3, 1] float32, of which only a chunk is held in float64."""
+    each = x.shape[0] * x.shape[1] * x.shape[3]
+    mean = torch.stack([part.double().sum((0, 1, 3)) for part in x.split(CHUNK)]).sum(0)[:, None] / each
+    square = torch.stack([(part.double() - mean).square_().sum((0, 1, 3)) for part in x.split(CHUNK)]).sum(0)[:, None]
+    return mean.float(), (square / each).sqrt().clamp(min=1e-8).float()
+
+
+def _projected(x: Tensor, mean: Tensor, deviation: Tensor, directions: Tensor) -> Tensor:
+    """[n, P, 3, K] brought to mean 0 and deviation 1, on directions [3·K, D] → [n·P, D]."""
+    out = torch.empty(x.shape[0] * x.shape[1], directions.shape[1], device=x.device)
+    for part, into in zip(x.split(CHUNK), out.split(CHUNK * x.shape[1])):
+        torch.mm(part.float().sub_(mean).div_(deviation).flatten(0, 1).flatten(1), directions, out=into)
+    return out
 
 
 METRIC = Metric(

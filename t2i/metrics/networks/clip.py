@@ -45,4 +45,4 @@ def load(settings: Settings, device: Any) -> Network:
         encoders = model.config.encoders
         return clip.name in (encoders.text, encoders.clip) or hashed(model.text_encoder.network) == weights
 
-    return Network(see, f"{clip.name} {weights}", clip, read, title=clip.name, used_in_training=used_in_training)
+    return Network(see, f"{weights} {clip.size} pixels", clip, read, title=clip.name, used_in_training=used_in_training)

@@ -6,8 +6,10 @@ import os
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from t2i import files
 from t2i.errors import UserError
 from t2i.metrics.networks import Network, Setting, Settings
 from t2i.options import flag
@@ -40,10 +42,12 @@ def load(settings: Settings, device: Any) -> Network:
 
     if where := settings["detector"]:
         label, detect = where, imported(where, settings.spell)
+        fingerprint = code(detect)
         known = Detector(list(soa.CLASSES), lambda caption: soa.named(caption.text))
     else:
         judge = scenes.load().to(device)
-        label, detect = f"probe {hashed(judge)}", lambda images: [{name} - {NONE} for name in judge.name(images)[0]]
+        label, fingerprint = "probe", f"probe {hashed(judge)}"
+        detect = lambda images: [{name} - {NONE} for name in judge.name(images)[0]]
         known = Detector(judge.objects, lambda caption: {caption.object} & set(judge.objects))
     said = f"{settings.spell('detector')} {label}"
 
@@ -55,7 +59,22 @@ def load(settings: Settings, device: Any) -> Network:
             raise UserError(f"{said}: saw {unknown!r}, which is no class of COCO; use its class names")
         return {"seen": torch.tensor([[name in one for name in known.classes] for one in found])}
 
-    return Network(see, label, known)
+    return Network(see, fingerprint, known, title=label)
+
+
+def code(detect: Callable[..., Any]) -> str:
+    """Digests of the module that a detector stands in and of the networks that it keeps: all that can be known of one
+    that loads its weights when it is first called is its code."""
+    import torch
+
+    from t2i.metrics.protocol import hashed
+
+    module = sys.modules.get(getattr(detect, "__module__", None) or type(detect).__module__)
+    held = [detect, *vars(module).values()] if module else [detect]
+    found = {id(n): hashed(n) for n in held if isinstance(n, torch.nn.Module)}
+    file = getattr(module, "__file__", None)
+    source = files.sha256(Path(file))[:16] if file else "unknown"
+    return " ".join([source, *sorted(found.values())])
 
 
 def imported(where: str, spell: Callable[[str], str] = flag) -> Callable[[Any], Sequence[Collection[str]]]:
