@@ -70,13 +70,15 @@ def agreement(images: Tensor, texts: Tensor, owner: Tensor, names: Sequence[str]
     return torch.where(tie, 0.5, (right > beaten).double()).cpu()
 
 
-def _measure(e: Evidence) -> dict[str, Tensor]:
-    scores = compute(e.fake["clip"], e.fake["clip_text"])
+def _measure(e: Evidence) -> dict[str, Tensor | float]:
+    scores: dict[str, Tensor | float] = {}
+    scores |= compute(e.fake["clip"], e.fake["clip_text"])
     if e.captioned:
         images, texts = e.captioned["clip"], e.captioned["clip_text"]
         scores |= {"real_clip_score": compute(images, texts)["clip_score"]}
         found = retrieval(images, texts, torch.arange(len(images)))
-        scores |= {f"encoder_{name}": value for name, value in found.items()}
+        # Numbers, without intervals: all pictures compete for each caption, so that rows are not independent.
+        scores |= {f"encoder_{name}": float(value.mean()) for name, value in found.items()}
     return scores
 
 

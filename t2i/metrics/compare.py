@@ -9,7 +9,7 @@ from t2i.errors import UserError
 from t2i.metrics.metric import owner
 from t2i.metrics.protocol import differences
 
-FORMAT = 1
+FORMAT = 2
 REMEDY = "score both by one protocol, or add --force to see them all the same"
 
 

@@ -129,7 +129,8 @@ def agreement(r: Request, device: str) -> tuple[dict[str, Any], None]:
     result = {
         "format": compare.FORMAT,
         "scores": {k: float(v.mean()) for k, v in rows.items()},
-        "intervals": {k: intervals.of_mean(v, owner if len(v) == len(owner) else None) for k, v in rows.items()},
+        # Of retrieval none: all pictures compete for each caption, so that rows are not independent.
+        "intervals": {k: intervals.of_mean(v, owner) for k, v in rows.items() if k == "encoder_agreement"},
         "protocol": {"resolution": reference.resolution, "samples": count, "seed": r.seed, "clip": network.fingerprint}
         | reference.describe(count),
         "subject": {"model": network.title, "kimg": None},
