@@ -38,13 +38,13 @@ def condition(run: Run, batch: Batch, rng: Rng, second: bool = False) -> Text:
     return Text(sentence, text.words, text.mask)
 
 
-def image_features(run: Run, batch: Batch) -> Tensor:
-    """[B, C] CLIP's features of the real pictures, whole, unit length, constant: from the shards or computed now."""
-    stored = batch.extra.get("clip_image")
-    if stored is not None:
+def image_features(run: Run, batch: Batch, network: str = "clip", image: Tensor | None = None) -> Any:
+    """What a frozen network sees in the real pictures, whole and constant: from the shards, at unit length, or computed
+    now of `image` [B, 3, H, W] (None: the batch's)."""
+    if (stored := batch.extra.get(f"{network}_image")) is not None:
         return F.normalize(stored.float(), dim=1)
     with torch.no_grad():
-        return run.encoders["clip"].features(batch.image)
+        return run.encoders[network].features(batch.image if image is None else image)
 
 
 def with_noise(sentence: Tensor, noise: Tensor, share: float) -> Tensor:

@@ -50,6 +50,15 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
+def write_figures(path: Path, value: Any) -> None:
+    """What a command's --json asks for. UserError where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, value)
+    except OSError as error:
+        raise UserError(f"--json {path}: {error.strerror}; choose another file") from None
+
+
 def read_json(path: Path) -> Any:
     """None where there is no such file, or it is not JSON."""
     try:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from t2i.files import write_text
 from t2i.pictures import picture_grid
 from t2i.rng import SampleRng
 from t2i.run import Run
@@ -136,7 +137,7 @@ def _forget(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except (json.JSONDecodeError, KeyError):  # a line cut by the kill
             continue
-    path.write_text("".join(kept))
+    write_text(path, "".join(kept))
 
 
 def memory_gb(device: torch.device) -> float:

@@ -5,14 +5,14 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from t2i import build, checkpoint, conditioning, config, evaluation, parallel
 from t2i.config import Config
 from t2i.data.loader import Loader
 from t2i.errors import UserError, closest
-from t2i.files import lock
+from t2i.files import lock, write_text
 from t2i.launch import Launch
 from t2i.log import Log, describe
 from t2i.run import Run
@@ -25,36 +25,39 @@ def train(settings: Config, place: Launch, again: str) -> None:
     again: the command that continues it, which is said when it stops.
     """
     folder = Path(settings.runs) / settings.name
-    read(settings, place, two=False)  # data that is missing should not wait for networks
+    data = read(settings, place)  # what is missing should not wait for networks
     with claim(folder) if place.rank == 0 else nullcontext():
         run = build.build(settings, place.device, place.precision, place.rank, place.world)
         resume(run, folder)
-        stopped = steps(run, place, folder)
+        stopped = steps(run, place, folder, data)
     if place.rank == 0:
         state = "stopped" if stopped else "finished"
         how = f"; to continue: {again}" if stopped else ""
         print(f"{state} at {run.kimg:g} kimg: {folder}{how}", flush=True)
 
 
-def read(settings: Config, place: Launch, two: bool, start: int = 0) -> Loader:
-    """The batches of a stage, from the picture on that is the run's next. two: captions a picture."""
-    data, train = settings.data, settings.train
+def read(settings: Config, place: Launch) -> Loader:
+    """The run's pictures from the first one on, in the batches of one process and round."""
+    data = settings.data
     return Loader(
         data.shards,
-        train.batch // train.accumulate // place.world,
+        rows(settings, place),
         seed=settings.seed,
-        start=start,
         rank=place.rank,
         world=place.world,
         workers=data.workers,
         mirror=data.mirror,
-        two_captions=two,
         word_dropout=data.word_dropout,
         paraphrase=data.paraphrase,
         max_broken=data.max_broken,
         cache=data.cache,
         resolution=settings.model.resolution,
     )
+
+
+def rows(settings: Config, place: Launch) -> int:
+    """Pictures that one process takes in one round."""
+    return settings.train.batch // settings.train.accumulate // place.world
 
 
 def resume(run: Run, folder: Path) -> None:
@@ -68,8 +71,8 @@ def resume(run: Run, folder: Path) -> None:
         checkpoint.load(run, found[-1])
 
 
-def steps(run: Run, place: Launch, folder: Path) -> bool:
-    """The steps that are left; True if it was asked to stop before the end."""
+def steps(run: Run, place: Launch, folder: Path, data: Loader) -> bool:
+    """The steps that are left; True if it was asked to stop before the end. data: of any start and batch."""
     settings, two = run.settings, any(t.loss.captions > 1 for t in run.terms())
     judge = evaluation.prepare(run, folder)
     log, loader, broken = None, None, 0
@@ -80,11 +83,11 @@ def steps(run: Run, place: Launch, folder: Path) -> bool:
         while run.images < goal and not leaving:
             if run.advance() or loader is None:
                 broken += loader.broken_count if loader else 0
-                loader = read(run.config, place, two, run.images)
+                loader = data.continued(run.images, rows(run.config, place), two)
                 conditioning.check(run, loader)
                 batches = iter(loader)
                 if place.rank == 0 and log is None:
-                    (folder / "config.yaml").write_text(config.to_yaml(settings))
+                    write_text(folder / "config.yaml", config.to_yaml(settings))
                     log = Log(folder, run, settings.log.prompts or loader.first_captions(settings.log.grid))
                     log.say(describe(run, loader.count, folder))
             rounds = []
@@ -122,16 +125,14 @@ def steps(run: Run, place: Launch, folder: Path) -> bool:
 @contextmanager
 def claim(folder: Path) -> Iterator[None]:
     """The run's folder for this training alone."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = lock(folder / ".lock", f"{folder}: another process is training there; wait, or choose another name=")
-        held.__enter__()
-    except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}; choose another folder with runs=") from None
-    try:
+    taken = f"{folder}: another process is training there; wait, or choose another name="
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(lock(folder / ".lock", taken))
+        except OSError as error:
+            raise UserError(f"{folder}: {error.strerror}; choose another folder with runs=") from None
         yield
-    finally:
-        held.__exit__(None, None, None)
 
 
 def passed(kimg: float, run: Run) -> bool:

@@ -34,7 +34,7 @@ def plan(config: Config) -> list[Planned]:
 
 def resolutions(config: Config) -> tuple[int, ...]:
     """Those at which growth may stand, rising; () for a run that does not grow."""
-    found = tuple(sorted({part.resolution for part in plan(config)}))
+    found = tuple(sorted({entry.resolution for entry in config.stages} - {0}))
     return () if found == (config.model.resolution,) else found
 
 

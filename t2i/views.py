@@ -8,12 +8,11 @@ from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from t2i import schedule
 from t2i.augment import augment
-from t2i.conditioning import condition
+from t2i.conditioning import condition, image_features
 from t2i.interfaces import Batch, Generated, Judgement, Latent, Text
 from t2i.nets.layers import ops
 from t2i.parallel import gather, rows
@@ -122,10 +121,7 @@ class Views:
     def _look(self, network: str, picture: str) -> Any:
         if picture != "real":
             return self._run.encoders[network].features(getattr(self, picture), self.rng)
-        if (stored := self.batch.extra.get(f"{network}_image")) is not None:
-            return F.normalize(stored.float(), dim=1)
-        with torch.no_grad():
-            return self._run.encoders[network].features(self.real)
+        return image_features(self._run, self.batch, network, self.real)
 
     @cached_property
     def clip_text(self) -> Text:

@@ -198,8 +198,7 @@ def test_training_without_captions_from_stored_features(featured, tmp_path, monk
     settings = [f"data.shards={featured}", f"runs={tmp_path}", "text.source=image_nn", "data.mirror=true"]
     settings += ["loss.img_txt_clip.weight=0", "generator.style_mixing=0"]
     with monkeypatch.context() as patch:  # nothing is left for CLIP's picture side to do
-        patch.setattr(Clip, "features", None, raising=False)
-        patch.setattr(Clip, "image_features", None, raising=False)
+        patch.setattr(Clip, "features", None)
         whole = train_here(monkeypatch, *settings, "name=whole", "train.kimg=0.012")
         train_here(monkeypatch, *settings, "name=parts", "train.kimg=0.008")
         parts = train_here(monkeypatch, *settings, "name=parts", "train.kimg=0.012")

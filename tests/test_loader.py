@@ -187,6 +187,16 @@ def test_the_size_of_a_batch_may_change_in_the_middle(folder, sizes, start):
     assert changed == singly
 
 
+def test_a_loader_continues_elsewhere_without_opening_its_shards_again(folder, monkeypatch):
+    opened = Loader(str(folder), 5, seed=3, workers=0, mirror=True)
+    expected = take(4, str(folder), 3, seed=3, start=7, workers=0, mirror=True, two_captions=True)
+    monkeypatch.setattr("t2i.data.loader.Samples", None)
+    other = opened.continued(7, 3, two_captions=True)
+    assert all(same(a, b) for a, b in zip(islice(other, 4), expected, strict=True))
+    assert next(iter(opened)).captions2 is None
+    assert len(next(iter(opened)).image) == 5
+
+
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes_share_the_global_batch(folder, world):
     whole = take(8, str(folder), 6, mirror=True)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import ImageChops
 from torchvision.transforms.functional import to_tensor
 
+from t2i import files
 from t2i import model as models
 from t2i.errors import UserError
 from t2i.probes import classifier, measure, standins
@@ -274,4 +275,4 @@ def test_script_trains_and_refuses_nonsense(tmp_path, capsys):
         script().main(["--count", "0"])
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="another file"):
-        measure.write(tmp_path / "file" / "x.json", {})
+        files.write_figures(tmp_path / "file" / "x.json", {})

@@ -7,6 +7,7 @@ drawn from (seed, p). So a run resumes at the exact sample by starting at its po
 be, and nothing about the loader needs to be saved.
 """
 
+import copy
 import itertools
 import logging
 from collections.abc import Iterator
@@ -266,6 +267,14 @@ class Loader:
         if rank == 0:
             for complaint in self.samples.complaints:
                 log.warning("%s", complaint)
+
+    def continued(self, start: int, batch: int, two_captions: bool) -> "Loader":
+        """The same samples from another one on, in batches of another size: without opening the shards again."""
+        other = copy.copy(self)
+        other.start, other.read_count, other.broken_count, other._offenders = start, 0, 0, {}
+        other._batches = copy.copy(self._batches)
+        other._batches.batch, other._batches.two, other._batches.extra = batch, two_captions, dict(self._batches.extra)
+        return other
 
     @property
     def fields(self) -> set[str]:

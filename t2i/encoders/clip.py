@@ -54,10 +54,6 @@ class Clip(Frozen):
             image = ((image + 1) / 2 - self.mean) / self.std
         return F.normalize(self.encode_image(image).float(), dim=-1)
 
-    def image_features(self, image: Tensor, rng: Rng | None = None, cut_size: float = 1.0) -> Tensor:
-        self.cut_size = cut_size  # goes as soon as views.py calls `features`
-        return self.features(image, rng)
-
     def forward(self, image: Tensor, captions: Sequence[str]) -> tuple[Tensor, Text]:
         """Features of pictures and captions; their products are cosines."""
         return self.features(image), self.text(captions)

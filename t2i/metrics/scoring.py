@@ -33,9 +33,11 @@ def run(r: Request) -> None:
         if state.is_main_process:
             print(compare.table(result))
             path = r.json or default_path(r, result)
-            write(path, result)
+            files.write_figures(path, result)
             if captions and any(c.text for c in captions):
-                write(path.with_suffix(".captions.json"), captions_of.listed(captions, r.reference, r.seed))
+                files.write_figures(
+                    path.with_suffix(".captions.json"), captions_of.listed(captions, r.reference, r.seed)
+                )
             print(f"written to {path}")
     finally:
         if dist.is_initialized():
@@ -159,14 +161,5 @@ def check_writable(path: Path) -> None:
         path.open("a").close()
         if not there:
             path.unlink()
-    except OSError as error:
-        raise UserError(f"--json {path}: {error.strerror}; choose another file") from None
-
-
-def write(path: Path, content: dict[str, Any]) -> None:
-    """As JSON."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(path, content)
     except OSError as error:
         raise UserError(f"--json {path}: {error.strerror}; choose another file") from None

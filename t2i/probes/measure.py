@@ -74,7 +74,7 @@ def judge(
         figures[f"floor_{kind}"] = probe.compute(*shown, classifier)
     print(table(probe, figures))
     if file:
-        write(file, {"kimg": model.kimg, "seed": seed, "truncation": truncation} | flat(figures))
+        files.write_figures(file, {"kimg": model.kimg, "seed": seed, "truncation": truncation} | flat(figures))
 
 
 def generate(model: Any, texts: Sequence[str], label: str, seed: int, truncation: float, noise: str) -> Tensor:
@@ -128,11 +128,3 @@ def train(world: str, scenes: int, epochs: int, seed: int = 0, folder: Path | No
     for name, share in accuracy.items():
         print(f"{name.replace('_', ' '):<16}{share:>8.2%}")
     print(f"written to {folder} after {time.perf_counter() - start:.0f} s")
-
-
-def write(path: Path, figures: dict[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(path, figures)
-    except OSError as error:
-        raise UserError(f"--json {path}: {error.strerror}; choose another file") from None
