@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/setup.sh
-setup dev
+setup dev,pretrained
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .

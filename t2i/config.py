@@ -32,7 +32,8 @@ class Data:
 
 @dataclass
 class Encoders:
-    # "scenes-clip" ships with the package; "folder/of/train_clip"; "open_clip:ARCH/TAG_OR_FILE"; "hf:NAME_OR_FOLDER"
+    # "scenes-clip" ships with the package, "all-minilm-l6-v2" with t2i[pretrained]; "folder/of/train_clip";
+    # "open_clip:ARCH/TAG_OR_FILE"; "hf:NAME_OR_FOLDER"
     text: str = "scenes-clip"
     clip: str = "scenes-clip"  # image-text guidance; loaded only when a loss with weight asks for it
     vgg: str = "scenes-vgg"  # for picture-picture losses: shipped, vgg16, vgg19 or a weight file

