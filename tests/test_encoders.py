@@ -506,7 +506,7 @@ def load(settings, device, layout):
 
 
 def test_a_file_dropped_in_is_found_by_its_name():
-    assert encoders.known() == ["clip", "text", "vgg"]
+    assert encoders.known() == ["clip", "text", "trunk", "vgg"]
     file = Path(encoders.__file__).with_name("toy_edges.py")
     try:
         file.write_text(TOY)
@@ -514,7 +514,9 @@ def test_a_file_dropped_in_is_found_by_its_name():
         network = encoders.load("toy_edges", SimpleNamespace(toy_width=5), "cpu", torch.channels_last)
         check_frozen(network)
         assert network.features(torch.randn(2, 3, 8, 8)).shape == (2, 5)
-        with pytest.raises(UserError, match="no such frozen network; known: clip, text, toy_edges, vgg; did you mean"):
+        with pytest.raises(
+            UserError, match="no such frozen network; known: clip, text, toy_edges, trunk, vgg; did you mean"
+        ):
             encoders.load("toy_edge", None)
     finally:
         file.unlink(missing_ok=True)
