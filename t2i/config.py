@@ -2,6 +2,7 @@
 overrides come last. What belongs to one network stands beside it, as the Options of its file in t2i/nets."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -89,6 +90,15 @@ class Ada:
 
 
 @dataclass
+class DiffAugment:
+    """Strengths from 0, off, to 1, as published: beside ADA, and of every picture that D sees."""
+
+    color: Schedule = 0.0
+    translation: Schedule = 0.0
+    cutout: Schedule = 0.0
+
+
+@dataclass
 class Train:
     kimg: float = 1000.0  # thousands of real pictures shown
     minutes: float = 0.0  # leave with a checkpoint after so long, wherever it is; 0 = no limit
@@ -154,6 +164,7 @@ class Config:
     discriminator: Any = field(default_factory=dict)
     optim: Optim = field(default_factory=Optim)
     ada: Ada = field(default_factory=Ada)
+    diffaugment: DiffAugment = field(default_factory=DiffAugment)
     train: Train = field(default_factory=Train)
     log: Log = field(default_factory=Log)
     eval: Eval = field(default_factory=Eval)
@@ -266,6 +277,8 @@ def _problems(c: Config) -> list[str]:
     check(
         c.ada.mode == "fixed" or not isinstance(c.ada.p, list), "ada.p", c.ada.p, "a schedule only with ada.mode=fixed"
     )
+    for name, value in vars(c.diffaugment).items():
+        changing(f"diffaugment.{name}", value, lambda x: 0 <= x <= 1, "a strength, 0 to 1")
     changing("text.noise", c.text.noise, lambda x: 0 <= x < 1, "a share from 0 to below 1")
     for which in ("g", "d"):
         adam = getattr(c.optim, which)
@@ -319,10 +332,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
         for item in overrides:
             source = f"argument {item!r}"
             said = OmegaConf.merge(said, OmegaConf.from_dotlist([item]))
-        for kind in KINDS:  # the command line may name another network than the file
-            if (name := OmegaConf.select(said, f"{kind}.name")) and OmegaConf.is_dict(file.get(kind)):
-                file[kind] = nets.shared(f"{kind}s", str(name), file[kind])
-        given = OmegaConf.merge(file, said)
+        given = _over(file, said)
     except OmegaConfBaseException as error:
         raise UserError(_explain(error)) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -343,7 +353,15 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> Any:
     if path.resolve() in above:
         raise UserError(f"config {path}: is its own base, by way of {' and '.join(p.name for p in above)}")
     bases = [base] if isinstance(base, str) else list(base)
-    return OmegaConf.merge(*(_read(path.parent / str(name), (*above, path.resolve())) for name in bases), given)
+    return functools.reduce(_over, [*(_read(path.parent / str(name), (*above, path.resolve())) for name in bases), given])
+
+
+def _over(below: Any, above: Any) -> Any:
+    """Settings merged onto others; of a network's, where another one is named above, those that it has too."""
+    for kind in KINDS:
+        if (name := OmegaConf.select(above, f"{kind}.name")) and OmegaConf.is_dict(below.get(kind)):
+            below[kind] = nets.shared(f"{kind}s", str(name), below[kind])
+    return OmegaConf.merge(below, above)
 
 
 def _explain(error: OmegaConfBaseException, prefix: str = "") -> str:

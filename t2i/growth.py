@@ -5,7 +5,7 @@ from typing import Any
 
 # What may be another number in another stage: all that no network or file depends on.
 MAY_CHANGE = (
-    "optim.", "loss.", "ada.", "text.noise", "train.batch", "train.accumulate", "train.d_steps", "train.ema_kimg",
+    "optim.", "loss.", "ada.", "diffaugment.", "text.noise", "train.batch", "train.accumulate", "train.d_steps", "train.ema_kimg",
     "train.ema_ramp", "train.d_blur",
 )  # fmt: skip
 

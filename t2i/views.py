@@ -13,6 +13,7 @@ from torch import Tensor
 from t2i import schedule
 from t2i.augment import augment
 from t2i.conditioning import condition, image_features
+from t2i.diffaugment import diffaugment
 from t2i.interfaces import Batch, Generated, Judgement, Latent, Text
 from t2i.nets.layers import ops
 from t2i.parallel import gather, rows
@@ -37,14 +38,14 @@ class Views:
         differentiated: Collection[str] = (),
         real_embedding: Tensor | None = None,
     ):
-        """latent: what the fakes were made of. differentiated: the inputs, of "real", "fake" and "sentence", by which a
-        penalty will differentiate. real_embedding [B, C]: d(real) if it is known already."""
+        """latent: what the fakes were made of. differentiated: the inputs, of "real pictures", "fake pictures" and "sentence",
+        by which a penalty will differentiate. real_embedding [B, C]: d(real) if it is known already."""
         self._run, self.batch, self.rng, self.latent, self.generated = run, batch, rng, latent, generated
         self.G, self.stage, self.kimg = run.G, run.stage, run.kimg
         self.memory = run.memory  # what losses keep from step to step: tensors by loss and name, saved with the run
         leaf = lambda x, name: x.detach().requires_grad_() if name in differentiated else x
-        self.real = leaf(reduced(batch.image, self.stage), "real")  # [B, 3, H, W] in [-1, 1]
-        self.fake = leaf(generated.image, "fake")
+        self.real = leaf(reduced(batch.image, self.stage), "real pictures")  # [B, 3, H, W] in [-1, 1]
+        self.fake = leaf(generated.image, "fake pictures")
         self.text = replace(text, sentence=leaf(text.sentence, "sentence"))
         self._features: dict[tuple[str, str], Any] = {}
         if real_embedding is not None:
@@ -62,6 +63,8 @@ class Views:
         image = blur(image, schedule.at(run.config.train.d_blur, self.kimg))
         if run.ada_p > 0:
             image = augment(image, run.ada_p, self.rng, run.config.ada.ops)
+        strengths = {name: schedule.at(value, self.kimg) for name, value in vars(run.config.diffaugment).items()}
+        image = diffaugment(image, self.rng, **strengths)
         return run.D(image, text, self.stage)
 
     @cached_property

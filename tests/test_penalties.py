@@ -40,7 +40,7 @@ def linear_views(*differentiated):
 
 def test_penalties_by_hand():
     squares = torch.tensor([48.0, 9 * 48.0])  # Σ scale² over 3·4·4 numbers
-    real, fake = linear_views("real"), linear_views("fake")
+    real, fake = linear_views("real pictures"), linear_views("fake pictures")
     assert penalties.r1(real, gamma=0.5).item() == pytest.approx(0.25 * squares.mean().item())
     assert penalties.r2(fake, gamma=0.5).item() == pytest.approx(0.25 * squares.mean().item())
     expected = (squares.sqrt() - 1).square().mean().item()

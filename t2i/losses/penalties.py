@@ -1,24 +1,34 @@
 """Gradient penalties of the discriminator. Lazy: the configuration's `every` runs them on some steps and multiplies the
 weight."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
+from t2i.errors import UserError
+from t2i.interfaces import Judgement
 from t2i.objective import Loss
 from t2i.views import Views
 
 
-def r1(v: Views, gamma: float = 1.0) -> Tensor:
+At = Literal["pictures", "features"]
+
+
+def r1(v: Views, gamma: float = 1.0, at: At = "pictures") -> Tensor:
     """γ/2 · E‖∇ D(real)‖², summed over C, H, W (1801.04406, eq. 9), through the augmentation.
 
-    Shares the discriminator's pass over real pictures.
+    Shares the discriminator's pass over real pictures. at: "features" differentiates by what a frozen trunk of the
+    discriminator sees, and not through that trunk.
     """
-    return gamma / 2 * _squared_gradient(v.real_judgement.logit, v.real).mean()
+    at_what = v.real if at == "pictures" else _features(v.real_judgement)
+    return gamma / 2 * _squared_gradient(v.real_judgement.logit, at_what).mean()
 
 
-def r2(v: Views, gamma: float = 1.0) -> Tensor:
+def r2(v: Views, gamma: float = 1.0, at: At = "pictures") -> Tensor:
     """γ/2 · E‖∇ D(fake)‖², the same at fakes (1801.04406, eq. 10). Shares the discriminator's pass over fakes."""
-    return gamma / 2 * _squared_gradient(v.fake_judgement.logit, v.fake).mean()
+    at_what = v.fake if at == "pictures" else _features(v.fake_judgement)
+    return gamma / 2 * _squared_gradient(v.fake_judgement.logit, at_what).mean()
 
 
 def gradient_penalty(v: Views, target: float = 1.0) -> Tensor:
@@ -37,6 +47,13 @@ def ma_gp(v: Views, power: float = 6.0) -> Tensor:
     return _squared_gradient(v.real_judgement.logit, v.real, v.text.sentence).pow(power / 2).mean()
 
 
+def _features(judgement: Judgement) -> Tensor:
+    """[B, N] what the trunk of the discriminator sees. UserError for one that has none."""
+    if "features" not in judgement.extra:
+        raise UserError("loss.r1/r2.at=features: the discriminator has no frozen trunk; use at=pictures")
+    return judgement.extra["features"]
+
+
 def _squared_gradient(logit: Tensor, *inputs: Tensor) -> Tensor:
     """[B] Σ (∂logit / ∂inputs)², a row, in float32 or wider and differentiable."""
     gradients = torch.autograd.grad(logit.sum(), inputs, create_graph=True)
@@ -45,8 +62,8 @@ def _squared_gradient(logit: Tensor, *inputs: Tensor) -> Tensor:
 
 
 LOSSES = {
-    "r1": Loss(r1, differentiated_inputs=("real",)),
-    "r2": Loss(r2, differentiated_inputs=("fake",)),
+    "r1": Loss(r1, differentiated_inputs=("real {at}",)),
+    "r2": Loss(r2, differentiated_inputs=("fake {at}",)),
     "gradient_penalty": Loss(gradient_penalty),
-    "ma_gp": Loss(ma_gp, differentiated_inputs=("real", "sentence")),
+    "ma_gp": Loss(ma_gp, differentiated_inputs=("real pictures", "sentence")),
 }
