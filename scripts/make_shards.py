@@ -28,8 +28,9 @@ def arguments() -> argparse.Namespace:
     common.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="default: one a core")
     common.add_argument(
         "--clip", metavar="NAME", default="",
-        help="also store this CLIP's features of every picture and caption, or a text encoder's of every caption, for "
-        "training that uses it: scenes-clip, open_clip:ViT-B-32/openai, all-minilm-l6-v2 ... (as encoders.clip and .text)",
+        help="also store this CLIP's features of every picture and caption, or a text encoder's of every caption, "
+        "for training that uses it: scenes-clip, open_clip:ViT-B-32/openai, all-minilm-l6-v2, ... (as encoders.clip, "
+        "encoders.text)",
     )  # fmt: skip
     common.add_argument("--overwrite", action="store_true", help="first remove the shards that --out holds")
 

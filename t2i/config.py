@@ -105,6 +105,7 @@ class Train:
     batch: int = 32  # global batch: over all processes and accumulation rounds
     accumulate: int = 1  # rounds of forward and backward before one optimiser step
     d_steps: int = 1  # updates of the discriminator, each with pictures of its own, before one of the generator
+    shared_fakes: bool = False  # D and G are updated by the same fakes: a pass less of G, and of D's frozen trunk
     # auto (bf16 where the GPU or the CPU computes it, else fp32), fp32, bf16 or fp16 (on CUDA only)
     precision: str = "auto"
     channels_last: bool = True
@@ -112,17 +113,6 @@ class Train:
     ema_ramp: float | None = 0.05  # half-life at most this share of the pictures seen so far; null = off
     # Blurs all that the discriminator sees by 2^-(x/σ)², σ in pixels; [[0, 4], [80, 0]] falls from 4 to 0 in 80 kimg.
     d_blur: Schedule = 0.0
-
-
-@dataclass
-class Entry:
-    """A stage of growth, or of a curriculum."""
-
-    kimg: float = 0.0  # thousands of pictures seen when it begins
-    fade_kimg: float = 0.0  # while so many more are seen, the new layers fade in
-    resolution: int = 0  # of the pictures from then on; 0 = as before
-    reset_optimizers: bool = False  # forget what Adam has averaged
-    set: dict[str, Any] = field(default_factory=dict)  # settings from then on: {train.batch: 64, optim.g.lr: 5e-5}
 
 
 @dataclass
@@ -168,7 +158,9 @@ class Config:
     train: Train = field(default_factory=Train)
     log: Log = field(default_factory=Log)
     eval: Eval = field(default_factory=Eval)
-    stages: list[Entry] = field(default_factory=list)  # in the order of their kimg; before the first, all as above
+    stages: list[growth.Entry] = field(
+        default_factory=list
+    )  # in the order of their kimg; before the first, all as above
     # name: {weight, every, and the loss function's own keyword arguments}; the losses are in t2i/losses
     loss: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {
@@ -353,7 +345,8 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> Any:
     if path.resolve() in above:
         raise UserError(f"config {path}: is its own base, by way of {' and '.join(p.name for p in above)}")
     bases = [base] if isinstance(base, str) else list(base)
-    return functools.reduce(_over, [*(_read(path.parent / str(name), (*above, path.resolve())) for name in bases), given])
+    below = (_read(path.parent / str(name), (*above, path.resolve())) for name in bases)
+    return functools.reduce(_over, [*below, given])
 
 
 def _over(below: Any, above: Any) -> Any:

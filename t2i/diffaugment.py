@@ -1,4 +1,4 @@
-"""Differentiable augmentation (DiffAugment, 2006.10738): every picture that the discriminator sees is changed a little."""
+"""Differentiable augmentation (DiffAugment, 2006.10738): all that the discriminator sees is changed a little."""
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ def diffaugment(
 ) -> Tensor:
     """images [B, 3, H, W], nominally in [-1, 1], each differently augmented.
 
-    Strengths from 0, not at all, to 1, as published: brightness ±0.5 and saturation, contrast by a factor of 0 to 2, 0.5 to
+    Strengths from 0, not at all, to 1, as published: brightness ±0.5, saturation times 0 to 2, contrast times 0.5 to
     1.5; shifts by up to an eighth of the side; a grey square of half the side somewhere.
     """
     x = images

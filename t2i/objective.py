@@ -26,7 +26,8 @@ class Loss:
     captions: int = 1  # how many captions of each picture it needs: 1 or 2
     regions: bool = False  # whether it needs "regions" and "words" in Judgement.extra
     styles: bool = False  # whether it needs a generator with an intermediate latent space W
-    # By which it takes gradients itself: "real pictures", "fake pictures", "sentence"; "{x}" is what its option x says.
+    # By which it takes gradients itself: "real pictures", "fake pictures", "real looks", "fake looks" (see
+    # Discriminator.look), "sentence"; "{x}" is what its option x says.
     differentiated_inputs: tuple[str, ...] = ()
 
 

@@ -16,8 +16,8 @@ FREE = {"errors", "interfaces", "rng", "parallel", "files", "pictures", "schedul
 ORDER = [
     "options",  # of commands, checked before anything heavy is imported
     # what a run is made of
-    "painting", "worlds", "encoders", "nets", "growth", "config", "stages", "data", "augment", "diffaugment", "objective", "run",
-    "conditioning", "views", "losses", "build", "ema", "step", "launch",
+    "painting", "worlds", "encoders", "nets", "growth", "config", "stages", "data", "augment", "diffaugment",
+    "objective", "run", "conditioning", "views", "losses", "build", "ema", "step", "launch",
     # what comes of it, and what is done with that
     "machine", "model", "checkpoint", "probes", "metrics", "evaluation", "log", "loop",
     "prompts", "drawing", "search", "fit", "benchmark", "ablation",

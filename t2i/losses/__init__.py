@@ -81,7 +81,7 @@ def due(terms: list[Term], step: int, kimg: float) -> list[Term]:
 
 
 def differentiated_inputs(terms: Iterable[Term]) -> set[str]:
-    """What penalties differentiate by, of "real pictures", "fake pictures" and "sentence"."""
+    """What penalties differentiate by, as Loss.differentiated_inputs names it."""
     return {name for t in terms for name in t.differentiated_inputs}
 
 

@@ -6,29 +6,24 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from t2i.errors import UserError
-from t2i.interfaces import Judgement
 from t2i.objective import Loss
 from t2i.views import Views
 
-
-At = Literal["pictures", "features"]
+At = Literal["pictures", "looks"]
 
 
 def r1(v: Views, gamma: float = 1.0, at: At = "pictures") -> Tensor:
     """γ/2 · E‖∇ D(real)‖², summed over C, H, W (1801.04406, eq. 9), through the augmentation.
 
-    Shares the discriminator's pass over real pictures. at: "features" differentiates by what a frozen trunk of the
-    discriminator sees, and not through that trunk.
+    Shares the discriminator's pass over real pictures. at: "looks" differentiates by what a frozen trunk of the
+    discriminator sees, and so not through that trunk.
     """
-    at_what = v.real if at == "pictures" else _features(v.real_judgement)
-    return gamma / 2 * _squared_gradient(v.real_judgement.logit, at_what).mean()
+    return gamma / 2 * _squared_gradient(v.real_judgement.logit, v.real if at == "pictures" else v.real_look).mean()
 
 
 def r2(v: Views, gamma: float = 1.0, at: At = "pictures") -> Tensor:
     """γ/2 · E‖∇ D(fake)‖², the same at fakes (1801.04406, eq. 10). Shares the discriminator's pass over fakes."""
-    at_what = v.fake if at == "pictures" else _features(v.fake_judgement)
-    return gamma / 2 * _squared_gradient(v.fake_judgement.logit, at_what).mean()
+    return gamma / 2 * _squared_gradient(v.fake_judgement.logit, v.fake if at == "pictures" else v.fake_look).mean()
 
 
 def gradient_penalty(v: Views, target: float = 1.0) -> Tensor:
@@ -45,13 +40,6 @@ def ma_gp(v: Views, power: float = 6.0) -> Tensor:
     """E‖∇ D(real, sentence)‖^power by picture and sentence together, at pairs that match (DF-GAN's matching-aware
     penalty, 2008.05865, section 3.3, weight 2; one norm of both, as in its code)."""
     return _squared_gradient(v.real_judgement.logit, v.real, v.text.sentence).pow(power / 2).mean()
-
-
-def _features(judgement: Judgement) -> Tensor:
-    """[B, N] what the trunk of the discriminator sees. UserError for one that has none."""
-    if "features" not in judgement.extra:
-        raise UserError("loss.r1/r2.at=features: the discriminator has no frozen trunk; use at=pictures")
-    return judgement.extra["features"]
 
 
 def _squared_gradient(logit: Tensor, *inputs: Tensor) -> Tensor:

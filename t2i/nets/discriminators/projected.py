@@ -62,7 +62,7 @@ class Projector(nn.Module):
 
     scale: Tensor  # [levels]
 
-    def __init__(self, trunk: Trunk, levels: Sequence[int], mixing: str, channels: int, double: bool, side: int):
+    def __init__(self, trunk: Trunk, levels: Sequence[int], mixing: str, channels: int, twice: bool, side: int):
         """side: of the pictures that will come, for the scale."""
         super().__init__()
         self.trunk = trunk
@@ -72,8 +72,8 @@ class Projector(nn.Module):
         self.across = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in zip(wide, out) if mixing != "none")
         down = [out[0], *out[:-1]]
         self.along = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in zip(out, down) if mixing == "scales")
-        self.levels, self.double = list(levels), double and mixing == "scales"
-        self.channels = down if self.double else out
+        self.levels, self.twice = list(levels), twice and mixing == "scales"
+        self.channels = down if self.twice else out
         self.register_buffer("scale", torch.ones(len(levels)))
         for conv in (*self.across, *self.along):
             conv.requires_grad_(False)
@@ -91,17 +91,17 @@ class Projector(nn.Module):
             maps = self.trunk.pyramid(image if image.is_cuda else image.float(), self.levels)
             maps = [conv(x) for conv, x in zip(self.across, maps)] if len(self.across) else maps
             if len(self.along):
-                coarse = None
+                coarse: Tensor | None = None
                 for k in reversed(range(len(maps))):
                     x = maps[k] if coarse is None else (maps[k] + coarse) * math.sqrt(0.5)
-                    twice = F.interpolate(self.along[k](x), scale_factor=2, mode="bilinear") if k or self.double else x
-                    maps[k], coarse = twice if self.double else x, twice
+                    coarse = F.interpolate(self.along[k](x), scale_factor=2, mode="bilinear") if k or self.twice else x
+                    maps[k] = coarse if self.twice else x
             return [x * s for x, s in zip(maps, self.scale)]
 
 
 def clouds(count: int, side: int) -> Tensor:
-    """[count, 3, side, side] in [-1, 1]: noise with the power spectrum of natural pictures, 1/f² (Field 1987), always the
-    same one; what the scale of features is found on."""
+    """[count, 3, side, side] in [-1, 1]: noise with the power spectrum of natural pictures, 1/f² (Field 1987), always
+    the same one; what the scale of features is found on."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(count, 3, side, side, generator=generator)
     f = torch.fft.fftfreq(side)
@@ -154,22 +154,24 @@ class Discriminator(contract.Discriminator):
         self.text = FullyConnected(d.text, MAP, bias=1.0)
         self.embed = FullyConnected(sum(head.width for head in self.heads), d.text)  # type: ignore[misc]
 
-    def forward(self, image: Tensor, text: Text, stage: Stage | None = None) -> Judgement:
-        """image [B, 3, H, W] in [-1, 1] → logit [B, K] and embedding [B, text], float32.
+    def look(self, image: Tensor, stage: Stage | None = None) -> Tensor:
+        """image [B, 3, H, W] in [-1, 1] → [B, N], the mixed maps of all levels end to end."""
+        return torch.cat([x.flatten(1) for x in self.projector(image)], 1)
 
-        extra: "features", the maps of the levels, each [B, C, h, w], joined as [B, N]; "places" [B, MAP, K].
+    def forward(self, image: Tensor, text: Text, stage: Stage | None = None) -> Judgement:
+        """image [B, 3, H, W] in [-1, 1], or the look at it [B, N] → logit [B, K] and embedding [B, text], float32.
+
+        extra: "places" [B, MAP, K], for other captions.
         """
-        maps = self.projector(image)
-        features = torch.cat([x.flatten(1) for x in maps], 1)
-        if torch.is_grad_enabled() and not features.requires_grad:
-            features.requires_grad_()  # penalties differentiate by them, and so not through the trunk
-        sizes = [x[0].numel() for x in maps]
-        maps = [x.unflatten(1, m.shape[1:]) for x, m in zip(features.split(sizes, 1), maps)]
+        seen = self.look(image, stage) if image.ndim == 4 else image
+        shapes = [(c, side, side) for c, side in zip(self.projector.channels, self.projector.sides)]
+        parts = seen.split([math.prod(shape) for shape in shapes], 1)
+        maps = [x.unflatten(1, shape) for x, shape in zip(parts, shapes)]  # [B, C, h, w] each
         hidden, places = zip(*(head(x) for head, x in zip(self.heads, maps)))
         embedding = self.embed(torch.cat([h.float().mean((2, 3)) for h in hidden], 1))
-        seen = Judgement(embedding[:, 0], embedding, {"features": features, "places": torch.cat(places, 2).float()})
-        seen.logit = self.judge_again(seen, text)
-        return seen
+        judgement = Judgement(embedding[:, 0], embedding, {"places": torch.cat(places, 2).float()})
+        judgement.logit = self.judge_again(judgement, text)
+        return judgement
 
     def judge_again(self, seen: Judgement, text: Text) -> Tensor:
         """[B, K]; see the contract."""
