@@ -29,11 +29,11 @@ MAP = 64  # channels in which text and picture meet: cmap_dim of the published c
 class Options:
     """Of `discriminator` in a configuration."""
 
-    GROWS: ClassVar[bool] = True  # whatever the resolution, the trunk looks at pictures of one size, or at any
+    GROWS: ClassVar[bool] = True  # the trunk sees pictures of one size, whatever they are
 
     name: str = "projected"
     trunk: str = DEFAULT  # a name of t2i/encoders/trunk.py: efficientnet-lite0..2 (of t2i[pretrained]) or timm:NAME
-    input: int = 0  # side to which pictures are brought before the trunk; 0: as they are (published: 224)
+    input: int = 0  # side to which pictures are brought before the trunk; 0: that of the finished ones (published: 224)
     levels: list[int] = field(default_factory=lambda: [1, 2, 3, 4])  # of the trunk's maps, from fine to coarse
     mixing: str = "scales"  # scales (top-down, as published), channels (each level by itself) or none
     channels: int = 32  # of the finest mixed map, doubled from level to level (published: 64)
@@ -63,7 +63,7 @@ class Projector(nn.Module):
     scale: Tensor  # [levels]
 
     def __init__(self, trunk: Trunk, levels: Sequence[int], mixing: str, channels: int, twice: bool, side: int):
-        """side: of the pictures that will come, for the scale."""
+        """twice: at twice the resolution. side: of the pictures that the trunk sees."""
         super().__init__()
         self.trunk = trunk
         wide = [trunk.channels[n] for n in levels]
@@ -91,11 +91,13 @@ class Projector(nn.Module):
             maps = self.trunk.pyramid(image if image.is_cuda else image.float(), self.levels)
             maps = [conv(x) for conv, x in zip(self.across, maps)] if len(self.across) else maps
             if len(self.along):
-                coarse: Tensor | None = None
+                mixed, coarse = list(maps), 0.0
+                finer = [2 * maps[0].shape[-1], *(x.shape[-1] for x in maps)]
                 for k in reversed(range(len(maps))):
-                    x = maps[k] if coarse is None else (maps[k] + coarse) * math.sqrt(0.5)
-                    coarse = F.interpolate(self.along[k](x), scale_factor=2, mode="bilinear") if k or self.twice else x
-                    maps[k] = coarse if self.twice else x
+                    mixed[k] = maps[k] + coarse
+                    coarse = F.interpolate(self.along[k](mixed[k]), [finer[k]] * 2, mode="bilinear", align_corners=True)
+                    mixed[k] = coarse if self.twice else mixed[k]
+                maps = mixed
             return [x * s for x, s in zip(maps, self.scale)]
 
 
@@ -144,8 +146,8 @@ class Discriminator(contract.Discriminator):
     def __init__(self, options: Options, dimensions: Dimensions):
         super().__init__()
         o, d = options, dimensions
-        trunk = load_trunk(o.trunk, size=o.input)
-        self.projector = Projector(trunk, o.levels, o.mixing, o.channels, o.double, o.input or d.resolution)
+        side = o.input or d.resolution
+        self.projector = Projector(load_trunk(o.trunk, size=side), o.levels, o.mixing, o.channels, o.double, side)
         sides = self.projector.sides
         end = max(sides[-1] // 2, 1)
         most, least = (max(8, round(n * d.width / 8) * 8) for n in (o.head_channels, o.head_least))
