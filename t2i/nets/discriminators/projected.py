@@ -91,7 +91,7 @@ class Projector(nn.Module):
             maps = self.trunk.pyramid(image if image.is_cuda else image.float(), self.levels)
             maps = [conv(x) for conv, x in zip(self.across, maps)] if len(self.across) else maps
             if len(self.along):
-                mixed, coarse = list(maps), 0.0
+                mixed, coarse = list(maps), torch.zeros(())
                 finer = [2 * maps[0].shape[-1], *(x.shape[-1] for x in maps)]
                 for k in reversed(range(len(maps))):
                     mixed[k] = maps[k] + coarse
