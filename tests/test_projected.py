@@ -90,6 +90,13 @@ def test_mixing_runs_from_coarse_to_fine():
         assert moved == ([True] * 4 if changed == 3 else [True, False, False, False])
 
 
+def test_words_meet_regions():
+    d = Discriminator(Options(**SMALL), Dimensions(64, TEXT, words=5, regions=True))
+    caption = Text(text(2).sentence, torch.randn(2, 7, 5), torch.ones(2, 7, dtype=torch.bool))
+    extra = d(clouds(2, 64), caption).extra
+    assert (extra["regions"].shape, extra["words"].shape) == ((2, TEXT, 16, 16), (2, 7, TEXT))
+
+
 def test_what_learns_what_is_saved_and_what_is_shared():
     d, other = make(seed=0), make(seed=1)
     names = set(d.state_dict())

@@ -22,6 +22,7 @@ from t2i.nets import contract
 from t2i.nets.contract import Dimensions
 from t2i.nets.layers.equalised import FullyConnected
 
+REGIONS = 16  # side of the map of regions that words are compared with, at most
 MAP = 64  # channels in which text and picture meet: cmap_dim of the published code
 
 
@@ -155,6 +156,10 @@ class Discriminator(contract.Discriminator):
         self.heads = nn.ModuleList(Head(i, side, end, most, least, o.norm) for i, side in shapes)
         self.text = FullyConnected(d.text, MAP, bias=1.0)
         self.embed = FullyConnected(sum(head.width for head in self.heads), d.text)  # type: ignore[misc]
+        self.region_level = next((k for k, side in enumerate(sides) if side <= REGIONS), None) if d.regions else None
+        if self.region_level is not None:
+            self.regions = nn.Conv2d(self.projector.channels[self.region_level], d.text, 1)
+            self.words = FullyConnected(d.words, d.text)
 
     def look(self, image: Tensor, stage: Stage | None = None) -> Tensor:
         """image [B, 3, H, W] in [-1, 1] → [B, N], the mixed maps of all levels end to end."""
@@ -163,7 +168,8 @@ class Discriminator(contract.Discriminator):
     def forward(self, image: Tensor, text: Text, stage: Stage | None = None) -> Judgement:
         """image [B, 3, H, W] in [-1, 1], or the look at it [B, N] → logit [B, K] and embedding [B, text], float32.
 
-        extra: "places" [B, MAP, K], for other captions.
+        extra: "places" [B, MAP, K], for other captions; where losses compare words with regions, "regions"
+        [B, text, h, w] of the first map of at most 16 × 16, and "words" [B, L, text].
         """
         seen = self.look(image, stage) if image.ndim == 4 else image
         shapes = [(c, side, side) for c, side in zip(self.projector.channels, self.projector.sides)]
@@ -173,6 +179,8 @@ class Discriminator(contract.Discriminator):
         embedding = self.embed(torch.cat([h.float().mean((2, 3)) for h in hidden], 1))
         judgement = Judgement(embedding[:, 0], embedding, {"places": torch.cat(places, 2).float()})
         judgement.logit = self.judge_again(judgement, text)
+        if self.region_level is not None:
+            judgement.extra |= {"regions": self.regions(maps[self.region_level]), "words": self.words(text.words)}
         return judgement
 
     def judge_again(self, seen: Judgement, text: Text) -> Tensor:
