@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from t2i.encoders.clip import resample
 from t2i.encoders.trunk import DEFAULT, Trunk, load_trunk
 from t2i.errors import not_one_of, wrong
 from t2i.interfaces import Judgement, Stage, Text
@@ -41,12 +42,14 @@ class Options:
     double: bool = True  # mixed maps are judged at twice the trunk's resolution, as published
     head_channels: int = 128  # of a head's last map, halved towards its first ... (published: 512)
     head_least: int = 32  # ... but no fewer than these (published: 64)
+    pixels: int = 0  # channels of one more head, on the pictures themselves, as trunks hardly mind colour; 0: none
     norm: str = "group"  # between a head's layers: group, batch (published; statistics of one process) or none
 
     def problems(self, resolution: int) -> list[str]:
         positive = ("channels", "head_channels", "head_least")
         return [
             *(p for name in positive for p in wrong(getattr(self, name) > 0, name, getattr(self, name), "above 0")),
+            *wrong(self.pixels >= 0 and self.pixels % 8 == 0, "pixels", self.pixels, "a multiple of 8, or 0"),
             *not_one_of("mixing", self.mixing, "scales", "channels", "none"),
             *not_one_of("norm", self.norm, "group", "batch", "none"),
             *wrong(
@@ -152,8 +155,11 @@ class Discriminator(contract.Discriminator):
         sides = self.projector.sides
         end = max(sides[-1] // 2, 1)
         most, least = (max(8, round(n * d.width / 8) * 8) for n in (o.head_channels, o.head_least))
-        shapes = zip(self.projector.channels, sides)
-        self.heads = nn.ModuleList(Head(i, side, end, most, least, o.norm) for i, side in shapes)
+        self.side, self.shapes = side, [(c, s, s) for c, s in zip(self.projector.channels, sides)]
+        self.heads = nn.ModuleList(Head(c, s, end, most, least, o.norm) for c, s, _ in self.shapes)
+        if o.pixels:
+            self.heads.append(Head(3, side, 4, o.pixels, o.pixels, o.norm))
+            self.shapes.append((3, side, side))
         self.text = FullyConnected(d.text, MAP, bias=1.0)
         self.embed = FullyConnected(sum(head.width for head in self.heads), d.text)  # type: ignore[misc]
         self.region_level = next((k for k, side in enumerate(sides) if side <= REGIONS), None) if d.regions else None
@@ -162,8 +168,12 @@ class Discriminator(contract.Discriminator):
             self.words = FullyConnected(d.words, d.text)
 
     def look(self, image: Tensor, stage: Stage | None = None) -> Tensor:
-        """image [B, 3, H, W] in [-1, 1] → [B, N], the mixed maps of all levels end to end."""
-        return torch.cat([x.flatten(1) for x in self.projector(image)], 1)
+        """image [B, 3, H, W] in [-1, 1] → [B, N], the mixed maps of all levels end to end, and the pixels if they are
+        judged."""
+        maps = self.projector(image)
+        if len(self.heads) > len(maps):
+            maps.append(image if image.shape[-1] == self.side else resample(image, self.side))
+        return torch.cat([x.flatten(1) for x in maps], 1)
 
     def forward(self, image: Tensor, text: Text, stage: Stage | None = None) -> Judgement:
         """image [B, 3, H, W] in [-1, 1], or the look at it [B, N] → logit [B, K] and embedding [B, text], float32.
@@ -172,9 +182,8 @@ class Discriminator(contract.Discriminator):
         [B, text, h, w] of the first map of at most 16 × 16, and "words" [B, L, text].
         """
         seen = self.look(image, stage) if image.ndim == 4 else image
-        shapes = [(c, side, side) for c, side in zip(self.projector.channels, self.projector.sides)]
-        parts = seen.split([math.prod(shape) for shape in shapes], 1)
-        maps = [x.unflatten(1, shape) for x, shape in zip(parts, shapes)]  # [B, C, h, w] each
+        parts = seen.split([math.prod(shape) for shape in self.shapes], 1)
+        maps = [x.unflatten(1, shape) for x, shape in zip(parts, self.shapes)]  # [B, C, h, w] each
         hidden, places = zip(*(head(x) for head, x in zip(self.heads, maps)))
         embedding = self.embed(torch.cat([h.float().mean((2, 3)) for h in hidden], 1))
         judgement = Judgement(embedding[:, 0], embedding, {"places": torch.cat(places, 2).float()})
