@@ -147,7 +147,7 @@ def test_a_folder_of_the_same_pictures_has_the_same_scores(scored, model, vgg_fi
     assert (again["subject"]["pictures"], again["subject"]["kimg"]) == (str(tmp_path), None)
     # ψ and the noise of another system's pictures are unknown: that alone forbids no comparison.
     assert compare.differences([result, again]) == {}
-    assert "swd_16" in compare.compare([file, tmp_path / "b.json"])
+    assert "swd_16" in compare.text(compare.gather([file, tmp_path / "b.json"]))
 
 
 def test_what_is_not_comparable_is_refused_by_name(scored, tmp_path, capsys):

@@ -14,6 +14,7 @@ from t2i.errors import UserError
 
 ENOUGH = 10  # pictures a feature, for an interval
 CHUNK = 8192  # rows in float64 at a time
+UNSTATED = 1 << 40  # the count of statistics that do not say of how many pictures they are: not few
 
 
 @dataclass

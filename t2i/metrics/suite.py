@@ -22,7 +22,8 @@ from t2i.errors import UserError
 from t2i.metrics import frechet, intervals, networks, protocol
 from t2i.metrics.metric import Evidence, Metric, every, named
 from t2i.metrics.networks import Settings
-from t2i.metrics.sources import Generated, Reference, Source
+from t2i.metrics.references import AnyReference, Statistics
+from t2i.metrics.sources import Generated, Source
 
 BLOCK = 50  # pictures a process looks at together
 
@@ -40,7 +41,7 @@ class Result:
 
 
 def choose(
-    names: Sequence[str] | None, settings: Settings, reference: Reference | None, source: Source
+    names: Sequence[str] | None, settings: Settings, reference: AnyReference | None, source: Source
 ) -> tuple[list[Metric], dict[str, list[str]]]:
     """The metrics to compute of a source's pictures, and why → those that are left out.
 
@@ -50,7 +51,7 @@ def choose(
     chosen: list[Metric] = []
     left: dict[str, list[str]] = {}
     for metric in every() if names is None else named(names):
-        reason = lacks(metric, settings, reference, source)
+        reason = lacks(metric, settings, reference, source, names is not None)
         if names is None and metric.costly:
             reason = "only when asked for by name"
         if reason and names is not None:
@@ -65,11 +66,17 @@ def choose(
     return chosen, left
 
 
-def lacks(metric: Metric, settings: Settings, reference: Reference | None, source: Source) -> str | None:
-    """Why a metric cannot be computed of a source's pictures; None where it can be."""
+def lacks(
+    metric: Metric, settings: Settings, reference: AnyReference | None, source: Source, by_name: bool = True
+) -> str | None:
+    """Why a metric cannot be computed of a source's pictures; None where it can be. by_name: it was asked for so."""
     side = source.resolution
     if metric.reference and reference is None:
         return f"needs real pictures: {settings.spell('reference')} SHARDS"
+    if metric.reference and isinstance(reference, Statistics):
+        absent = reference.lacks(metric.features, metric.moments, by_name)
+        if absent:
+            return absent
     if metric.of_model and not isinstance(source, Generated):
         return "needs the generator itself, not its pictures"
     if (metric.reads or metric.of_pairs) and not source.captioned:
@@ -84,10 +91,10 @@ def lacks(metric: Metric, settings: Settings, reference: Reference | None, sourc
     return absent or metric.lacks(source, settings)
 
 
-def check_resolution(reference: Reference | None, source: Source) -> None:
+def check_resolution(reference: AnyReference | None, source: Source) -> None:
     """UserError where real pictures have another size than those to be judged: resizing either would be a score of
     the resizing."""
-    if reference and reference.resolution != source.resolution:
+    if reference and reference.resolution not in (None, source.resolution):
         has, want = reference.resolution, source.resolution
         raise UserError(
             f"{reference.said}: its pictures are {has}×{has}, those to be judged {want}×{want}; "
@@ -102,7 +109,7 @@ class Suite:
         self,
         metrics: Sequence[Metric],
         settings: Settings,
-        reference: Reference | None = None,
+        reference: AnyReference | None = None,
         *,
         reference_count: int | None = None,
         pairs: int = 500,
@@ -115,6 +122,9 @@ class Suite:
         self.metrics, self.settings, self.reference = list(metrics), settings, reference
         self.device, self.pairs, self.parts, self.progress = torch.device(device), pairs, parts, progress
         self.reference_count = min(reference_count or reference.count, reference.count) if reference else 0
+        if isinstance(reference, Statistics) and reference_count:
+            said = f"{settings.spell('reference_count')} {reference_count}"
+            raise UserError(f"{said}: {reference.said} has statistics, which are of all their pictures")
         self.real: dict[str, Any] | None = None
         self.captioned: dict[str, Any] = {}
         self.notes: list[str] = []
@@ -132,7 +142,7 @@ class Suite:
         can be, or the reference has another resolution.
         """
         check_resolution(self.reference, source)
-        real = self._look_at_reference()
+        real = self.look_at_reference()
         fake = self._look_at(source)
         result = Result({}, protocol=self.protocol(source), subject=source.describe(), notes=list(self.notes))
         if not PartialState().is_main_process:
@@ -208,7 +218,7 @@ class Suite:
             )
         return found
 
-    def _look_at_reference(self) -> dict[str, Any]:
+    def look_at_reference(self) -> dict[str, Any]:
         """Features of real pictures, kept from the first call on: of all, for metrics that compare with them, and of
         the first few with their captions."""
         if self.real is not None:
@@ -216,10 +226,15 @@ class Suite:
         self.real = {}
         compared, read = [m for m in self.metrics if m.reference], [m for m in self.metrics if m.captioned]
         few = min(max((m.captioned for m in read), default=0), self.reference_count)
+        few = few if self.reference and self.reference.captioned else 0
         count = self.reference_count if compared else few
         if not (self.reference and count):
             return self.real
-        reference, captions = self.reference, self.reference.captions(few)
+        if isinstance(self.reference, Statistics):
+            seen = {f: self.networks[m.networks[0]].fingerprint for m in compared for f in m.features}
+            self.real |= {f: self.reference.of(f, fingerprint) for f, fingerprint in seen.items()}
+            return self.real
+        reference, captions = self.reference, self.reference.captions(few) if few else []
         rows = features_of(m for m in compared if not m.moments)
         wanted, wanted_few, readers = features_of(compared), features_of(read), networks_of(read)
         names = networks_of(compared) | (readers if few else set())
