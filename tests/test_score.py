@@ -174,6 +174,35 @@ def test_what_is_not_comparable_is_refused_by_name(scored, tmp_path, capsys):
             command("--compare", file, tmp_path / wrong)
 
 
+def test_truncations_are_scored_by_one_protocol_and_drawn_as_a_curve(model, tiny_shards, tmp_path, capsys):
+    ask = ("--checkpoint", model, "--reference", tiny_shards, "--metrics", "cmmd,clip_score", "--samples", 12)
+    command(*ask, "--truncations", "1,0.5", "--json", tmp_path / "s.json")
+    read = [json.loads((tmp_path / f"s-psi{psi}.json").read_text()) for psi in ("1", "0.5")]
+    assert protocol_differences(read) == {"truncation": [1.0, 0.5]}
+    with Image.open(tmp_path / "s-truncations.png") as figure:
+        assert figure.size[0] > 600
+    printed = capsys.readouterr()
+    assert "s-psi1          s-psi0.5   better" in printed.out
+    assert printed.err.count("40 of the 40 reference pictures") == 2
+    # Each is what it is alone, and the captions are beside.
+    alone = command(*ask, "--truncation", 0.5, out=tmp_path / "alone.json")
+    assert alone["scores"] == read[1]["scores"]
+    assert (tmp_path / "s-psi0.5.captions.json").is_file()
+    command(
+        *ask, "--truncations", "1,0.5", "--json", tmp_path / "s.json", "--out", tmp_path / "c.md", tmp_path / "c.svg"
+    )
+    assert (tmp_path / "c.md").is_file()
+    assert b"<svg" in (tmp_path / "c.svg").read_bytes()
+    for wrong, said in (("1", "two or more"), ("1,1", "that differ"), ("1,a", "numbers with commas")):
+        with pytest.raises(UserError, match=said):
+            command(*ask, "--truncations", wrong)
+
+
+def protocol_differences(results):
+    first, second = (r["protocol"] for r in results)
+    return {k: [first[k], second[k]] for k in first if first[k] != second.get(k)}
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_another_process_beside_makes_no_difference(model, tiny_shards, vgg_file, tmp_path, monkeypatch):
     """Two processes, dealt blocks of pictures, end with the scores of one to the last bit."""

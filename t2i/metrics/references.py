@@ -105,6 +105,8 @@ class Statistics:
             raise UserError(f"{self.said}: mu {mean.shape} and sigma {covariance.shape}; {REMEDY}")
         if not np.allclose(covariance, covariance.T, rtol=1e-3, atol=1e-6):
             raise UserError(f"{self.said}: sigma is not symmetric, or not finite; {REMEDY}")
+        if not np.isfinite(mean).all():
+            raise UserError(f"{self.said}: mu is not finite; {REMEDY}")
         covariance = (covariance + covariance.T) / 2
         return Moments(count, torch.from_numpy(mean), torch.from_numpy(covariance) * (count - 1))
 
