@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import io
+import itertools
 import json
 import re
 import shutil
@@ -104,7 +105,7 @@ def test_markdown_is_a_table_to_a_markdown_parser(two, tmp_path):
     parser = markdown_it.MarkdownIt("commonmark").enable("table")
     tokens = parser.parse((tmp_path / "t.md").read_text())
     cells, bold = [], []
-    for before, token in zip(tokens, tokens[1:]):
+    for before, token in itertools.pairwise(tokens):
         if token.type == "inline" and before.type in ("th_open", "td_open"):
             cells.append("".join(t.content for t in token.children))
             bold.append(any(t.type == "strong_open" for t in token.children))

@@ -144,7 +144,7 @@ def test_statistics_of_another_tool_are_taken_and_the_protocol_says_what_is_not_
     assert (p["resize"], p["reference_count"]) == ("unknown", "unknown")
     assert "do not say of which network" in p["reference_split"]
     assert not any("few real" in n and "1099511627776" in n for n in result["notes"])
-    with pytest.raises(UserError, match="not comparable; .*reference"):
+    with pytest.raises(UserError, match=r"not comparable; .*reference"):
         compare.gather([tmp_path / "a.json", tmp_path / "b.json"])
     with pytest.raises(UserError, match=r"ask for the metric by name"):  # of itself it may be any network's
         command("--pictures", sets[0], "--reference", tmp_path / "theirs.npz", "--vgg", eyes)
@@ -162,7 +162,7 @@ def test_what_statistics_cannot_do_is_said(eyes, sets, tmp_path):
         (ask_for("clip_fid", "--clip", "scenes-clip-score"), "real.npz has no statistics of clip's features"),
         (
             ask_for("vgg", "--vgg", other),
-            r"statistics of vgg are of weights \w+ torchvision, and \w+ torchvision judge",
+            r"of weights \w+ torchvision, and \w+ torchvision judge",
         ),
         (ask_for("vgg", "--vgg", eyes, "--reference-count", 5), "statistics, which are of all their pictures"),
         (("--save-reference", file), "of what? give --reference"),

@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -21,8 +21,9 @@ from tqdm import tqdm
 from t2i.errors import UserError
 from t2i.metrics import frechet, intervals, networks, protocol
 from t2i.metrics.metric import Evidence, Metric, every, named
-from t2i.metrics.networks import Settings
+from t2i.metrics.networks import Network, Settings
 from t2i.metrics.references import AnyReference, Statistics
+from t2i.metrics.rows import Rows
 from t2i.metrics.sources import Generated, Source
 
 BLOCK = 50  # pictures a process looks at together
@@ -116,9 +117,10 @@ class Suite:
         parts: int = 20,
         device: torch.device | str = "cpu",
         progress: bool = True,
+        load: Callable[[str, Settings, Any], Network] = networks.load,
     ):
         """metrics: those that `choose` returned. parts: how many parts of the pictures are left out in turn, for
-        the intervals of whole sets' scores; 0: no intervals at all."""
+        the intervals of whole sets' scores; 0: no intervals at all. load: how networks are had."""
         self.metrics, self.settings, self.reference = list(metrics), settings, reference
         self.device, self.pairs, self.parts, self.progress = torch.device(device), pairs, parts, progress
         self.reference_count = min(reference_count or reference.count, reference.count) if reference else 0
@@ -133,7 +135,7 @@ class Suite:
             self.notes.append(f"{said}: {reference.said} has {reference.count} pictures, and all are taken")
         with noting(self.notes):
             names = dict.fromkeys(n for m in self.metrics for n in m.networks)
-            self.networks = {n: networks.load(n, settings, self.device) for n in names}
+            self.networks = {n: load(n, settings, self.device) for n in names}
 
     def score(self, source: Source) -> Result:
         """Judges a source's pictures. On other processes than the first the result has no scores.
@@ -184,6 +186,10 @@ class Suite:
     def _measure(self, metric: Metric, evidence: Evidence, result: Result) -> None:
         if self.device.type == "cuda":  # others count in float64 slowly or not at all
             evidence = evidence.on(self.device, metric.features)
+        if metric.moments and metric.reference:  # summed up once, not for every part that is left out
+            evidence = replace(
+                evidence, real=evidence.real | {f: frechet.moments(evidence.real[f]) for f in metric.features}
+            )
         values = metric.measure(evidence)
         rows = {k: v for k, v in values.items() if isinstance(v, Tensor)}
         estimates = {k: v for k, v in values.items() if isinstance(v, intervals.Estimate)}
@@ -204,11 +210,16 @@ class Suite:
 
     def _of_parts(self, metric: Metric, evidence: Evidence, numbers: dict[str, float]) -> dict[str, intervals.Interval]:
         """Intervals of a whole set's scores. What of a distance is bias becomes a note."""
-        again = lambda rows: metric.measure(evidence.resampled(rows, metric.features))
         count = len(evidence.captions)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said once already
-            found, bias = intervals.of_sets(again, count, numbers, self.parts, self.settings.seed)
+            if metric.moments:
+                split = intervals.parts_of(count, self.parts, self.settings.seed)
+                without = evidence.without_parts(split, metric.features)
+                found, bias = intervals.jackknife(lambda n: metric.measure(without(n)), len(split), numbers)
+            else:
+                again = lambda rows: metric.measure(evidence.resampled(rows, metric.features))
+                found, bias = intervals.of_sets(again, count, numbers, self.parts, self.settings.seed)
         if metric.moments:
             name = next(iter(numbers))
             warnings.warn(
@@ -319,7 +330,7 @@ def in_blocks(
     on others nothing. Of the names in `moments` only frechet.Moments are kept, whose memory does not grow."""
     state = PartialState()
     blocks = [range(i, min(i + BLOCK, count)) for i in range(0, count, BLOCK)]
-    kept: dict[str, list[Tensor]] = {}
+    kept: dict[str, Rows] = {}
     sums: dict[str, frechet.Moments] = {}
     hidden = None if progress and state.is_main_process else True
     with tqdm(total=count, unit="picture", desc=label, leave=False, disable=hidden) as bar:
@@ -331,9 +342,9 @@ def in_blocks(
                 if name in moments:
                     sums[name] = sums[name].add(rows) if name in sums else frechet.moments(rows)
                 else:
-                    kept.setdefault(name, []).append(rows)
+                    kept.setdefault(name, Rows(count)).append(rows)
             bar.update(sum(len(b) for b in blocks[first : first + state.num_processes]))
-    return {name: torch.cat(rows) for name, rows in kept.items()} | sums
+    return {name: rows.whole() for name, rows in kept.items()} | sums
 
 
 @contextmanager
