@@ -297,6 +297,21 @@ def test_scores_on_inception(inception_files, model, tiny_shards, tmp_path):
     assert any("fid: 4 pictures but 2048 features" in note for note in result["notes"])
 
 
+def test_clean_fid_is_a_score_of_its_own_on_the_same_weights(inception_files, model, tiny_shards, tmp_path):
+    file = inception_files / inception.FILES[0]
+    ask = ("--checkpoint", model, "--reference", tiny_shards, "--samples", 4, "--reference-count", 4, "--jackknife", 0)
+    result = command(*ask, "--metrics", "clean_fid,fid", "--inception", file, out=tmp_path / "a.json")
+    assert list(result["scores"]) == ["fid", "clean_fid"]
+    assert abs(result["scores"]["clean_fid"] / result["scores"]["fid"] - 1) > 1e-3
+    assert result["protocol"]["inception_clean"] == f"{result['protocol']['inception']} Pillow bicubic to 299, float"
+    # At 299 pixels neither resizes anything.
+    pixels = torch.randint(0, 256, (1, 3, 299, 299), generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match="sha256"):
+        both = [networks.load(n, Settings({"inception": str(file)}), "cpu") for n in ("inception", "inception_clean")]
+    plain, clean = (network.see(pixels / 127.5 - 1, range(1)) for network in both)
+    torch.testing.assert_close(clean["inception_clean"], plain["inception"])
+
+
 def test_missing_weights_say_what_where_and_how_to_know_it(model, tiny_shards, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     ask = lambda *more: command("--checkpoint", model, "--reference", tiny_shards, "--samples", 4, *more)
@@ -334,7 +349,7 @@ def test_captions_of_ones_own_need_no_reference(model, tmp_path, capsys):
         "--checkpoint", model, "--captions", tmp_path / "captions.txt", "--clip", "scenes-clip-score", "--metrics",
         "clip_score", out=tmp_path / "a.json",
     )  # fmt: skip
-    assert list(result["scores"]) == ["clip_score"]
+    assert list(result["scores"]) == ["clip_score", "clip_score_x100", "clip_score_x2.5"]
 
 
 def test_ppl_and_lpips_walk_the_generator(model, tiny_shards, tmp_path, monkeypatch):

@@ -66,8 +66,8 @@ def gather(
 ) -> Comparison:
     """The files' scores. UserError naming the fields where their protocols differ, unless `force`.
 
-    only: names of scores, or of metrics for all of theirs; None: all scores. free: fields that may differ, as the ψ
-    of a curve.
+    only: names of scores, or of metrics (without a score of that name) for all of theirs; None: all scores. free:
+    fields that may differ, as the ψ of a curve.
     """
     if len(paths) < 2:
         raise UserError("--compare: give two files or more")
@@ -82,7 +82,8 @@ def gather(
             if name not in scores and name not in owners.values():
                 known = [*scores, *owners.values()]
                 raise UserError(f"--metrics {name}: no such score in these files; {closest(name, set(known))}")
-        scores = [s for s in scores if s in only or owners.get(s) in only]
+        wanted = {s for name in only for s in scores if s == name or (name not in scores and owners.get(s) == name)}
+        scores = [s for s in scores if s in wanted]
     return Comparison(short_names(paths), results, scores, different)
 
 

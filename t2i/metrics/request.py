@@ -23,6 +23,9 @@ class Request:
     resize: int | None = None
     # a file: one a line, .jsonl, .csv, JSON {picture: caption} or a list saved by this command (those of the reference)
     captions: str | None = None
+    # coco30k: one caption each of 30,000 pictures of COCO's annotations, --captions captions_val2014.json, by a rule
+    preset: str | None = None
+    save_captions: Path | None = None  # a .json for the captions of --preset and their ids, and no more is done
     # shards or a folder of real pictures of the same resolution, or an .npz of their mean and covariance
     reference: str | None = None
     save_reference: Path | None = None  # an .npz for mean and covariance of --reference, and no more is done
@@ -57,6 +60,13 @@ class Request:
             raise UserError(f"--pictures {self.pictures}: leave out --checkpoint, or the pictures")
         if self.resize and not (self.pictures or (self.reference and Path(self.reference).is_dir())):
             raise UserError(f"--resize {self.resize}: only of --pictures; a model's have the size they have")
+        if self.preset not in (None, "coco30k"):
+            raise UserError(f"--preset {self.preset}: known: coco30k")
+        if self.preset and (not self.captions or self.pictures or self.reference_count):
+            said = "it is of --captions ANNOTATIONS, for a model to draw, against all of the reference"
+            raise UserError(f"--preset {self.preset}: {said}; for --pictures, give what --save-captions wrote")
+        if self.save_captions and not self.preset:
+            raise UserError(f"--save-captions {self.save_captions}: of what? give --preset coco30k")
         if self.save_reference and not self.reference:
             raise UserError(f"--save-reference {self.save_reference}: of what? give --reference")
         if self.save_reference and self.save_reference.suffix != ".npz":

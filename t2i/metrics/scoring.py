@@ -28,6 +28,9 @@ def run(r: Request, out: Sequence[Path] = (), axes: Sequence[str] | None = None)
     processes of accelerate launch share the work. out: further files of the table and the curve; axes: its scores."""
     for path in out:
         paper.check(path)
+    if r.save_captions:
+        save_captions(r)
+        return
     if r.json:
         check_writable(r.json)  # should be known before the work, not after
     # As Accelerator does it: several processes of accelerate launch on CPUs.
@@ -63,13 +66,14 @@ def write(r: Request, result: dict[str, Any], captions: list[captions_of.Caption
 
 
 def curve(written: Sequence[Path], out: Sequence[Path], axes: Sequence[str] | None) -> None:
-    """The table of several truncations, and the first distance over the first score that a caption or a class gives,
-    unless `axes` names others."""
+    """The table of several truncations, and the first distance over CLIP score, or else the first score that is better
+    high, unless `axes` names others."""
     found = compare.gather(written, free=("truncation",))
     print(compare.text(found))
     if not axes:
         better = {score: compare.better(score) for score in found.scores}
-        both = [next((s for s in found.scores if better[s] == way), None) for way in ("higher", "lower")]
+        scores = sorted(found.scores, key=lambda s: s != "clip_score")  # first where it is there
+        both = [next((s for s in scores if better[s] == way), None) for way in ("higher", "lower")]
         axes = [s for s in both if s] if all(both) else None
     default = written[0].with_name(written[0].name.rpartition("-psi")[0] + "-truncations.png")
     for path in out or [default]:
@@ -173,7 +177,7 @@ def judged(r: Request, reference: references.AnyReference | None, device: str) -
         return folder
     model = load_model(r.checkpoint, device)
     if r.captions:
-        captions = captions_of.read_captions(r.captions)
+        captions = preset(r) if r.preset else captions_of.read_captions(r.captions)
     else:
         assert reference is not None
         captions = reference.captions(min(r.samples or MOST, reference.count))
@@ -181,6 +185,24 @@ def judged(r: Request, reference: references.AnyReference | None, device: str) -
         where = r.captions or r.reference
         raise UserError(f"--samples {r.samples}: one picture a caption, and {where} has {len(captions)}")
     return sources.Generated(model, captions[: r.samples], r.seed, r.truncation, r.noise)
+
+
+def preset(r: Request) -> list[captions_of.Caption]:
+    """The captions of --preset, with a word on how many they are."""
+    assert r.captions
+    captions = captions_of.coco30k(r.captions)
+    if len(captions) < captions_of.COCO30K:
+        print(f"note: --preset {r.preset}: {r.captions} has {len(captions)} captioned pictures", file=sys.stderr)
+    return captions
+
+
+def save_captions(r: Request) -> None:
+    """Writes the captions of --preset, for others to make pictures of and to check."""
+    assert r.save_captions
+    captions = preset(r)
+    files.write_figures(r.save_captions, captions_of.listed(captions, None, 0), "--save-captions")
+    told = f"{len(captions)} captions, SHA-256 of their annotation ids {captions_of.ids_digest(captions)}"
+    print(f"written to {r.save_captions}: {told}")
 
 
 def agreement(r: Request, device: str) -> tuple[dict[str, Any], None]:
