@@ -5,9 +5,9 @@ What detects is networks/detector.py's: the user's function or, for drawn scenes
 By the authors' rules (their code, SOA/): 80 lists of captions, one a class; three pictures of each caption, but for
 "person" one each of 30,000 drawn captions; a picture is right where YOLOv3, looking at 256 pixels, finds the list's
 class with a confidence of 0.5 or more (non-maximum suppression 0.4), whatever else the caption names. SOA-I is the mean
-over pictures, SOA-C over classes, Top40 and Bot40 over the 40 classes with the most and the fewest pictures. This is had
-by captions that name their class (`{"caption": ..., "object": "dog"}` in .jsonl, each three times) and a detector with
-that threshold. The lists themselves are pickles, which are not read here.
+over pictures, SOA-C over classes, Top40 and Bot40 over the 40 classes with the most and the fewest pictures. This is
+had by captions that name their class (`{"caption": ..., "object": "dog"}` in .jsonl, each three times) and a detector
+with that threshold. The lists themselves are pickles, which are not read here.
 
 Other captions ask for every class that their words name (CLASSES, with BUT for what only sounds like one), a picture
 each. The authors chose captions by words too, but by tables of their own: such scores are like theirs, and not to be
