@@ -1,9 +1,10 @@
-"""Times the parts of training, or how long commands take to answer, and prints one table.
+"""Times the parts of training, of scoring, or how long commands take to answer, and prints one table.
 
     python scripts/benchmark.py                          StyleGAN2 at 64×64, channels halved, batch 8, one thread
     python scripts/benchmark.py --config configs/scenes.yaml --threads 2 --shards shards/scenes-train-64
     python scripts/benchmark.py --compare configs/base.yaml configs/modified1.yaml configs/modified2.yaml
     python scripts/benchmark.py startup                  processor seconds of --help, of a picture, of mistakes
+    python scripts/benchmark.py metrics --count 30000    processor seconds and memory of every metric, networks aside
 
 `of conv` is the time of a phase over that of its convolutions alone (the same ones, forward and backward, on random
 numbers): how far it is from the cost that nobody avoids. Compare ratios of one run, not milliseconds of two.
@@ -28,7 +29,7 @@ STANDARD = [
 def arguments() -> argparse.Namespace:
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("what", nargs="?", choices=["training", "startup"], default="training", help="(%(default)s)")
+    add("what", nargs="?", choices=["training", "startup", "metrics"], default="training", help="(%(default)s)")
     add("--config", type=Path, help="time this run's networks instead of the standard ones")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help=f"{OVERRIDES}; repeatable")
     add("--compare", nargs="+", type=Path, metavar="CONFIG", help="time whole steps of these runs against the first's")
@@ -37,6 +38,9 @@ def arguments() -> argparse.Namespace:
     add("--precision", default="fp32,bf16", metavar="fp32,...", help="of fp32, bf16 and fp16 (%(default)s)")
     add("--repeat", type=int, default=3, help="the median of so many runs, of startup the least (%(default)s)")
     add("--shards", help="also time the loader on these shards")
+    add("--count", type=int, default=30000, help="pictures, of metrics (%(default)s)")
+    add("--size", type=int, default=256, help="their side (%(default)s)")
+    add("--metrics", metavar="NAME,...", help="only these (all that need no generator)")
     add("--device", help=DEVICE)
     add("--json", type=Path, help="write the figures here too")
     return parser.parse_args()
@@ -44,12 +48,21 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     a = arguments()
-    at_least(a, batch=1, threads=1, repeat=1)
+    at_least(a, batch=1, threads=1, repeat=1, count=2, size=16)
     if a.what == "startup":
         from t2i.benchmark import startup
         from t2i.benchmark.table import report
 
         report(startup.startup(startup.commands(), a.repeat), startup.COLUMNS, {"repeat": a.repeat}, a.json)
+        return
+    if a.what == "metrics":
+        from t2i import metrics
+        from t2i.benchmark import scores
+        from t2i.benchmark.table import report
+
+        chosen = words(a.metrics, "--metrics", metrics.known()) if a.metrics else None
+        rows = scores.scores(a.count, a.size, chosen, a.threads)
+        report(rows, scores.COLUMNS, {"pictures": a.count, "size": a.size, "threads": a.threads}, a.json)
         return
     precisions = words(a.precision, "--precision", ["fp32", "bf16", "fp16"])
 

@@ -50,13 +50,13 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
-def write_figures(path: Path, value: Any) -> None:
-    """What a command's --json asks for. UserError where it cannot be written."""
+def write_figures(path: Path, value: Any, option: str = "--json") -> None:
+    """What a command's --json, or another option, asks for. UserError where it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, value)
     except OSError as error:
-        raise UserError(f"--json {path}: {error.strerror}; choose another file") from None
+        raise UserError(f"{option} {path}: {error.strerror}; choose another file") from None
 
 
 def read_json(path: Path) -> Any:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from t2i.metrics import cmmd, frechet, intervals, kid, mmd, ppl, soa
+from t2i.metrics.metric import Evidence
 
 inception_score = import_module("t2i.metrics.is")  # no name that Python can import otherwise
 
@@ -55,6 +56,18 @@ def test_jackknife_of_a_mean_is_the_means_and_has_no_bias():
     biased = lambda rows: {"variance": float(x[rows].var(correction=0))}
     _, bias = intervals.of_sets(biased, 400, biased(torch.arange(400)), 400)
     assert bias["variance"] == pytest.approx(-float(x.var()) / 400)
+
+
+def test_jackknife_of_moments_that_are_summed_up_once_is_that_of_rows():
+    x, real = normal(0, 500, 6), normal(1, 400, 6) + 0.2
+    score = lambda e: frechet.compute(e.fake["x"], e.real["x"], "fid")
+    e = Evidence({"x": x}, {"x": real}, [], {})
+    value = score(e)
+    of_rows = intervals.of_sets(lambda rows: score(e.resampled(rows, ["x"])), 500, value, 20, 3)
+    without = e.without_parts(intervals.parts_of(500, 20, 3), ["x"])
+    found = intervals.jackknife(lambda number: score(without(number)), 20, value)
+    for a, b in zip(of_rows, found):
+        assert a["fid"] == pytest.approx(b["fid"], rel=1e-7)
 
 
 def test_cmmds_bias_is_its_difference_from_the_unbiased_estimate():

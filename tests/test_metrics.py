@@ -4,6 +4,7 @@ import math
 import random
 import warnings
 from importlib import import_module
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from t2i.metrics import (
     soa,
     swd,
 )
+from t2i.metrics.captions import Caption, read_captions
 from t2i.metrics.networks import detector
 from t2i.rng import derive_seed
 
@@ -235,6 +237,29 @@ def test_clip_score_is_the_cosine():
     assert clip_score.compute(images, texts)["clip_score"].tolist() == pytest.approx([1, 0, math.sqrt(0.5)])
     with pytest.raises(UserError, match="a caption a picture"):
         clip_score.compute(images, texts[:2])
+
+
+def test_clip_score_in_the_forms_that_others_report():
+    """100 · max(cos, 0) and 2.5 · max(cos, 0), by hand and by torchmetrics."""
+    from torchmetrics.functional.multimodal.clip_score import _clip_score_update
+
+    images, texts = torch.tensor([[1.0, 0], [0, 2], [-3, 0.1]]), torch.tensor([[0.6, 0.8], [0, 1], [1, 0]])
+    scores = clip_score.compute(images, texts)
+    assert scores["clip_score_x100"].tolist() == pytest.approx([60, 100, 0])
+    assert scores["clip_score_x2.5"].tolist() == pytest.approx([1.5, 2.5, 0])
+
+    class Model:  # gives the features above, whatever it is shown
+        to = lambda self, device: self
+        get_image_features = lambda self, pixels: images
+        get_text_features = lambda self, ids, mask: texts
+        config = SimpleNamespace(text_config=SimpleNamespace(max_position_embeddings=8))
+
+    def processor(text=None, images=None, return_tensors="pt", padding=True):
+        ids = torch.ones(3, 2, dtype=torch.long)
+        return {"pixel_values": torch.zeros(3, 3, 2, 2)} if images else {"input_ids": ids, "attention_mask": ids}
+
+    theirs, _ = _clip_score_update(torch.zeros(3, 3, 2, 2), ["a", "b", "c"], Model(), processor)
+    assert scores["clip_score_x100"].tolist() == pytest.approx(theirs.clamp(min=0).tolist())
 
 
 def test_retrieval_by_hand():
@@ -475,6 +500,25 @@ def test_soa_by_hand():
         soa.compute([{"cat"}], [])
 
 
+def test_soa_by_its_authors_rules():
+    """A caption asks for the class whose list it is of; Top40 are the classes of most pictures."""
+    assert soa.asked_by(Caption("a dog and a cat on a bench", object="dog")) == {"dog"}
+    assert soa.asked_by(Caption("a dog and a cat", object="zoo")) == {"dog", "cat"}
+    asked, found = [], []
+    for number, name in enumerate(soa.CLASSES):  # 1, 2, ... pictures a class, of which the first 40 classes are missed
+        asked += [{name}] * (number + 1)
+        found += [{name} if number >= 40 else {"none"}] * (number + 1)
+    scores = soa.compute(asked, found)
+    assert (scores["soa_c"].value, scores["soa_c_top40"].value, scores["soa_c_bot40"].value) == (0.5, 1, 0)
+    assert float(scores["soa_i"].mean()) == pytest.approx(sum(range(41, 81)) / sum(range(1, 81)))  # weighs pictures
+    assert "soa_c_top40" not in soa.compute(asked[:-80], found[:-80])
+
+
+def test_a_caption_file_says_which_class_each_is_listed_for(tmp_path):
+    (tmp_path / "soa.jsonl").write_text('{"caption": "a dog and a cat", "object": "cat"}\n' * 3)
+    assert [c.object for c in read_captions(tmp_path / "soa.jsonl")] == ["cat"] * 3
+
+
 def test_a_detector_is_named_by_module_and_function(tmp_path, monkeypatch):
     (tmp_path / "my_detector.py").write_text("def detect(images):\n    return [{'cat'} for _ in images]\nx = 1\n")
     monkeypatch.chdir(tmp_path)
@@ -497,7 +541,7 @@ def test_every_score_knows_its_metric_and_unknown_metrics_the_closest():
     shuffled = random.Random(0).sample(known(), len(known()))
     assert metric.named([*shuffled, "fid"]) == metric.every()
     assert [m.name for m in metric.every()] == [
-        "fid", "kid", "is", "prdc", "clip_score", "clip_fid", "cmmd", "r_precision", "swd", "ms_ssim",
+        "fid", "clean_fid", "kid", "is", "prdc", "clip_score", "clip_fid", "cmmd", "r_precision", "swd", "ms_ssim",
         "lpips_diversity", "ppl", "eq_t", "eq_r", "soa", "vgg", "probe",
     ]  # fmt: skip
     with pytest.raises(UserError, match="did you mean 'clip_score'"):

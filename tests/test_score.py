@@ -147,7 +147,7 @@ def test_a_folder_of_the_same_pictures_has_the_same_scores(scored, model, vgg_fi
     assert (again["subject"]["pictures"], again["subject"]["kimg"]) == (str(tmp_path), None)
     # ψ and the noise of another system's pictures are unknown: that alone forbids no comparison.
     assert compare.differences([result, again]) == {}
-    assert "swd_16" in compare.compare([file, tmp_path / "b.json"])
+    assert "swd_16" in compare.text(compare.gather([file, tmp_path / "b.json"]))
 
 
 def test_what_is_not_comparable_is_refused_by_name(scored, tmp_path, capsys):
@@ -172,6 +172,35 @@ def test_what_is_not_comparable_is_refused_by_name(scored, tmp_path, capsys):
     for wrong in ("c.json", "none.json"):
         with pytest.raises(UserError, match=wrong):
             command("--compare", file, tmp_path / wrong)
+
+
+def test_truncations_are_scored_by_one_protocol_and_drawn_as_a_curve(model, tiny_shards, tmp_path, capsys):
+    ask = ("--checkpoint", model, "--reference", tiny_shards, "--metrics", "cmmd,clip_score", "--samples", 12)
+    command(*ask, "--truncations", "1,0.5", "--json", tmp_path / "s.json")
+    read = [json.loads((tmp_path / f"s-psi{psi}.json").read_text()) for psi in ("1", "0.5")]
+    assert protocol_differences(read) == {"truncation": [1.0, 0.5]}
+    with Image.open(tmp_path / "s-truncations.png") as figure:
+        assert figure.size[0] > 600
+    printed = capsys.readouterr()
+    assert "s-psi1          s-psi0.5   better" in printed.out
+    assert printed.err.count("40 of the 40 reference pictures") == 2
+    # Each is what it is alone, and the captions are beside.
+    alone = command(*ask, "--truncation", 0.5, out=tmp_path / "alone.json")
+    assert alone["scores"] == read[1]["scores"]
+    assert (tmp_path / "s-psi0.5.captions.json").is_file()
+    command(
+        *ask, "--truncations", "1,0.5", "--json", tmp_path / "s.json", "--out", tmp_path / "c.md", tmp_path / "c.svg"
+    )
+    assert (tmp_path / "c.md").is_file()
+    assert b"<svg" in (tmp_path / "c.svg").read_bytes()
+    for wrong, said in (("1", "two or more"), ("1,1", "that differ"), ("1,a", "numbers with commas")):
+        with pytest.raises(UserError, match=said):
+            command(*ask, "--truncations", wrong)
+
+
+def protocol_differences(results):
+    first, second = (r["protocol"] for r in results)
+    return {k: [first[k], second[k]] for k in first if first[k] != second.get(k)}
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -268,6 +297,21 @@ def test_scores_on_inception(inception_files, model, tiny_shards, tmp_path):
     assert any("fid: 4 pictures but 2048 features" in note for note in result["notes"])
 
 
+def test_clean_fid_is_a_score_of_its_own_on_the_same_weights(inception_files, model, tiny_shards, tmp_path):
+    file = inception_files / inception.FILES[0]
+    ask = ("--checkpoint", model, "--reference", tiny_shards, "--samples", 4, "--reference-count", 4, "--jackknife", 0)
+    result = command(*ask, "--metrics", "clean_fid,fid", "--inception", file, out=tmp_path / "a.json")
+    assert list(result["scores"]) == ["fid", "clean_fid"]
+    assert abs(result["scores"]["clean_fid"] / result["scores"]["fid"] - 1) > 1e-3
+    assert result["protocol"]["inception_clean"] == f"{result['protocol']['inception']} Pillow bicubic to 299, float"
+    # At 299 pixels neither resizes anything.
+    pixels = torch.randint(0, 256, (1, 3, 299, 299), generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match="sha256"):
+        both = [networks.load(n, Settings({"inception": str(file)}), "cpu") for n in ("inception", "inception_clean")]
+    plain, clean = (network.see(pixels / 127.5 - 1, range(1)) for network in both)
+    torch.testing.assert_close(clean["inception_clean"], plain["inception"])
+
+
 def test_missing_weights_say_what_where_and_how_to_know_it(model, tiny_shards, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     ask = lambda *more: command("--checkpoint", model, "--reference", tiny_shards, "--samples", 4, *more)
@@ -305,7 +349,7 @@ def test_captions_of_ones_own_need_no_reference(model, tmp_path, capsys):
         "--checkpoint", model, "--captions", tmp_path / "captions.txt", "--clip", "scenes-clip-score", "--metrics",
         "clip_score", out=tmp_path / "a.json",
     )  # fmt: skip
-    assert list(result["scores"]) == ["clip_score"]
+    assert list(result["scores"]) == ["clip_score", "clip_score_x100", "clip_score_x2.5"]
 
 
 def test_ppl_and_lpips_walk_the_generator(model, tiny_shards, tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ class Picture:
     captions: tuple[str, ...]
     license: int | None = None
     attributes: dict[str, Any] | None = None  # ground truth of drawn scenes
+    caption_ids: tuple[int, ...] = ()  # of the annotations, one a caption
 
 
 @dataclass(frozen=True)
@@ -44,37 +45,38 @@ class Annotations:
     repeated: dict[str, int] = field(default_factory=dict)  # entries left out because their id came before
 
 
-def read(path: str | Path) -> Annotations:
-    """Reads a captions_*.json through pycocotools. UserError where it is not one."""
+def read(path: str | Path, option: str = "--annotations") -> Annotations:
+    """Reads a captions_*.json through pycocotools. UserError where it is not one; option: how the user gave it."""
     path = Path(path)
     try:
         sha256 = files.sha256(path)
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress there
             coco = COCO(str(path))
     except OSError as error:
-        raise UserError(f"--annotations {path}: {error.strerror}; give COCO's captions_*.json") from None
+        raise UserError(f"{option} {path}: {error.strerror}; give COCO's captions_*.json") from None
     except KeyError as error:
-        raise UserError(f"--annotations {path}: an entry has no {error}; give COCO's captions_*.json") from None
+        raise UserError(f"{option} {path}: an entry has no {error}; give COCO's captions_*.json") from None
     except (ValueError, TypeError, AttributeError, AssertionError) as error:
         reason = " ".join(str(error).split()) or "not a COCO file"
-        raise UserError(f"--annotations {path}: cannot be read as COCO JSON ({reason}); fetch the file again") from None
+        raise UserError(f"{option} {path}: cannot be read as COCO JSON ({reason}); fetch the file again") from None
     if not coco.imgs:
-        raise UserError(f"--annotations {path}: it has no images; give COCO's captions_*.json")
+        raise UserError(f"{option} {path}: it has no images; give COCO's captions_*.json")
     if any("caption" not in a for a in coco.anns.values()):
-        raise UserError(f"--annotations {path}: its annotations are not captions; give captions_*.json of the same set")
+        raise UserError(f"{option} {path}: its annotations are not captions; give captions_*.json of the same set")
 
     pictures, problems = [], []
     for image_id, image in coco.imgs.items():
         if not isinstance(image_id, int) or image_id < 0 or "file_name" not in image:
             raise UserError(
-                f"--annotations {path}: image {image_id!r} needs a whole number as id and a file_name; "
+                f"{option} {path}: image {image_id!r} needs a whole number as id and a file_name; "
                 "write the file in COCO's layout"
             )
-        texts = {a["id"]: a["caption"] for a in coco.imgToAnns.get(image_id, [])}.values()  # a repeated id counts once
-        captions = tuple(c for text in texts if (c := " ".join(str(text).split())))
+        texts = {a["id"]: a["caption"] for a in coco.imgToAnns.get(image_id, [])}  # a repeated id counts once
+        said = {number: c for number, text in texts.items() if (c := " ".join(str(text).split()))}
+        captions = tuple(said.values())
         if captions:
             file, attributes = image["file_name"], image.get("attributes")
-            pictures.append(Picture(image_id, file, captions, image.get("license"), attributes))
+            pictures.append(Picture(image_id, file, captions, image.get("license"), attributes, tuple(said)))
         else:
             problems.append(Problem("no_captions", image_id, image["file_name"], "the annotation file has none"))
     return Annotations(

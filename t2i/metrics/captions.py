@@ -25,9 +25,12 @@ class Caption:
 
     text: str
     image_id: int | None = None  # of the reference picture it describes
-    object: str | None = None  # what the attribute probe should find; of scenes only
+    object: str | None = None  # what the attribute probe should find, of scenes; of others the class that SOA asks for
     color: str | None = None
+    id: int | None = None  # of COCO's annotation
 
+
+COCO30K = 30000  # pictures of the preset of that name
 
 Named = list[tuple[str | None, Caption]]  # the picture's name, where the file has one
 
@@ -40,7 +43,30 @@ def digest(captions: Sequence[Caption]) -> str:
 def listed(captions: Sequence[Caption], reference: str | None, seed: int) -> dict[str, Any]:
     """The list as JSON, for others to make pictures of: `read_captions` reads it."""
     entries = [{k: v for k, v in asdict(c).items() if v is not None} for c in captions]
-    return {"sha256": digest(captions), "reference": reference, "seed": seed, "captions": entries}
+    ids = {"annotation_ids_sha256": found} if (found := ids_digest(captions)) else {}
+    return {"sha256": digest(captions), **ids, "reference": reference, "seed": seed, "captions": entries}
+
+
+def coco30k(annotations: str | Path, count: int = COCO30K) -> list[Caption]:
+    """One caption each of `count` pictures of COCO's annotations (captions_val2014.json), by a rule that anybody can
+    follow: the captioned pictures in the order of the SHA-256 of "coco30k IMAGE_ID", in hexadecimal; of the first
+    30,000 of them, or of all where there are fewer, the caption of the lowest annotation id; in that order."""
+    from t2i.data import coco  # here: pycocotools is slow to import
+
+    read = coco.read(annotations, "--captions")
+    key = lambda picture: hashlib.sha256(f"coco30k {picture.id}".encode()).hexdigest()
+    out = []
+    for picture in sorted(read.pictures, key=key)[:count]:
+        number, text = min(zip(picture.caption_ids, picture.captions))
+        out.append(Caption(text, picture.id, id=number))
+    return out
+
+
+def ids_digest(captions: Sequence[Caption]) -> str | None:
+    """SHA-256 of the annotation ids in their order, a line each without a last newline; None where they have none."""
+    if any(c.id is None for c in captions):
+        return None
+    return hashlib.sha256("\n".join(str(c.id) for c in captions).encode()).hexdigest()
 
 
 def natural(name: str) -> list[str | int]:
@@ -91,7 +117,8 @@ def _parse(path: Path, said: str) -> Named:
 
 def _of_json(read: Any, said: str) -> Named:
     if isinstance(read, dict) and "annotations" in read:
-        raise UserError(f"{said}: COCO's annotations have several captions a picture; give one of each, {KINDS}")
+        several = "COCO's annotations have several captions a picture"
+        raise UserError(f"{said}: {several}; --preset coco30k takes one of each, or give {KINDS}")
     if isinstance(read, dict) and isinstance(read.get("captions"), list):
         return [(None, Caption(**c) if isinstance(c, dict) else Caption(str(c))) for c in read["captions"]]
     if isinstance(read, dict):
@@ -107,7 +134,8 @@ def _entry(one: Any, said: str) -> tuple[str | None, Caption]:
         raise UserError(f"{said}: {str(one)[:60]!r} is no caption; an entry is a text, or has one of {', '.join(TEXT)}")
     image_id = one.get("image_id")
     name = next((str(one[k]) for k in NAME if k in one), None)
-    return name, Caption(one[key], None if image_id is None else int(image_id))
+    listed_for = one.get("object")  # the class of SOA
+    return name, Caption(one[key], None if image_id is None else int(image_id), str(listed_for) if listed_for else None)
 
 
 def _of_table(rows: list[list[str]], said: str) -> Named:

@@ -1,4 +1,8 @@
-"""CLIP score (Hessel et al. 2021, 2104.08718, without its factor 2.5): the cosine of a picture and its caption.
+"""CLIP score (Hessel et al. 2021, 2104.08718): the cosine of a picture and its caption.
+
+Beside it as others report it: "clip_score_x100", 100 · max(cos, 0), as torchmetrics and most papers on pictures from
+text; and "clip_score_x2.5", 2.5 · max(cos, 0), the paper's own. Its code also puts "A photo depicts" before captions,
+which nobody does for pictures from text, and which is not done here. Only scores of one CLIP compare.
 
 Beside it stands how well the encoder finds real pictures by their captions: a score is worth no more than that.
 The encoder must not be one that the generator was trained with or against.
@@ -17,10 +21,13 @@ from t2i.rng import derive_seed
 
 
 def compute(images: Tensor, texts: Tensor) -> dict[str, Tensor]:
-    """Features of pictures [N, C] and of their captions [N, C] → {"clip_score": cosines [N] in -1..1}."""
+    """Features of pictures [N, C] and of their captions [N, C] → {"clip_score": cosines [N] in -1..1, and both forms
+    that others report}."""
     if images.shape != texts.shape or not len(images):
         raise UserError(f"clip_score: features {tuple(images.shape)} and {tuple(texts.shape)}; a caption a picture")
-    return {"clip_score": F.cosine_similarity(images.double(), texts.double()).cpu()}
+    cosine = F.cosine_similarity(images.double(), texts.double()).cpu()
+    positive = cosine.clamp(min=0)
+    return {"clip_score": cosine, "clip_score_x100": 100 * positive, "clip_score_x2.5": 2.5 * positive}
 
 
 def retrieval(images: Tensor, texts: Tensor, owner: Tensor, ks: Sequence[int] = (1, 5, 10)) -> dict[str, Tensor]:

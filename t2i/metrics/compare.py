@@ -1,16 +1,50 @@
 """Scores side by side, but only those that may be compared."""
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from t2i.errors import UserError
+from t2i.errors import UserError, closest
 from t2i.metrics.metric import owner
 from t2i.metrics.protocol import differences
 
 FORMAT = 2
 REMEDY = "score both by one protocol, or add --force to see them all the same"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several files' scores, one of which may be marked as the best of each kind."""
+
+    names: list[str]  # of the files, as short as they can be told apart by
+    results: list[dict[str, Any]]  # as score.py wrote them
+    scores: list[str]  # that any of them has, or that were asked for
+    differences: dict[str, list[Any]]  # fields of the protocol that forbid comparing, forced all the same
+
+    def values(self, score: str) -> list[float | None]:
+        return [r["scores"].get(score) for r in self.results]
+
+    def interval(self, number: int, score: str) -> tuple[float, float] | None:
+        return self.results[number].get("intervals", {}).get(score)
+
+    def best(self, score: str) -> int | None:
+        """The number of the one whose 95 % interval lies apart from, and on the better side of, all others'.
+
+        None where intervals meet or lack, where one has no rival, and where no way is better.
+        """
+        way, held = better(score), [self.interval(n, score) for n, v in enumerate(self.values(score)) if v is not None]
+        if not way or len(held) < 2 or None in held or self.differences:
+            return None
+        ends = [h for h in held if h is not None]
+        if way == "lower":
+            ends = [(-high, -low) for low, high in ends]
+        first = max(range(len(ends)), key=lambda i: ends[i][0])
+        if any(high >= ends[first][0] for i, (_, high) in enumerate(ends) if i != first):
+            return None
+        return [n for n, v in enumerate(self.values(score)) if v is not None][first]
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -27,27 +61,54 @@ def read(path: str | Path) -> dict[str, Any]:
         raise UserError(f"--compare {path}: not a file that this score.py wrote; make it again") from None
 
 
-def compare(paths: Sequence[str | Path], force: bool = False) -> str:
-    """A table of all files' scores. UserError naming the fields where their protocols differ, unless `force`."""
+def gather(
+    paths: Sequence[str | Path], force: bool = False, only: Sequence[str] | None = None, free: Collection[str] = ()
+) -> Comparison:
+    """The files' scores. UserError naming the fields where their protocols differ, unless `force`.
+
+    only: names of scores, or of metrics (without a score of that name) for all of theirs; None: all scores. free:
+    fields that may differ, as the ψ of a curve.
+    """
     if len(paths) < 2:
         raise UserError("--compare: give two files or more")
     results = [read(p) for p in paths]
-    names = [Path(p).stem for p in paths]
-    different = differences(results)
-    told = [f"{field}: {', '.join(map(str, values))}" for field, values in different.items()]
+    different = {field: values for field, values in differences(results).items() if field not in free}
     if different and not force:
-        raise UserError(f"--compare: not comparable; {'; '.join(told)}; {REMEDY}")
-    lines = [f"NOT COMPARABLE in {line}" for line in told]
-    lines += [f"{n}: {subject_line(r)}" for n, r in zip(names, results)]
-    width = max(18, *(len(n) + 2 for n in names))
+        raise UserError(f"--compare: not comparable; {'; '.join(_told(different))}; {REMEDY}")
     scores = list(dict.fromkeys(s for r in results for s in r["scores"]))
-    lines.append(f"{'':<30}" + "".join(f"{n:>{width}}" for n in names) + "   better")
-    for score in scores:
-        cells = "".join(f"{_number(r['scores'].get(score)):>{width}}" for r in results)
-        lines.append(f"{score:<30}{cells}   {better(score)}")
-        if any(score in r.get("intervals", {}) for r in results):
-            cells = "".join(f"{_margin(r, score):>{width}}" for r in results)
-            lines.append(f"{'':<30}{cells}")
+    if only is not None:
+        owners = {score: metric.name for score in scores if (metric := owner(score))}
+        for name in only:
+            if name not in scores and name not in owners.values():
+                known = [*scores, *owners.values()]
+                raise UserError(f"--metrics {name}: no such score in these files; {closest(name, set(known))}")
+        wanted = {s for name in only for s in scores if s == name or (name not in scores and owners.get(s) == name)}
+        scores = [s for s in scores if s in wanted]
+    return Comparison(short_names(paths), results, scores, different)
+
+
+def short_names(paths: Sequence[str | Path]) -> list[str]:
+    """Their stems, and as many of their folders as it takes to tell them apart; numbers where that is not enough."""
+    parts = [Path(os.path.abspath(p)).with_suffix("").parts for p in paths]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(p[-depth:]) for p in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{p[-1]} ({n})" for n, p in enumerate(parts, 1)]
+
+
+def text(c: Comparison) -> str:
+    """For the terminal: a line a score, a column a file; * marks the best where the intervals allow it."""
+    lines = [f"NOT COMPARABLE in {line}" for line in _told(c.differences)]
+    lines += [f"{n}: {subject_line(r)}" for n, r in zip(c.names, c.results)]
+    width = max(18, *(len(n) + 2 for n in c.names))
+    lines.append(f"{'':<30}" + "".join(f"{n:>{width}}" for n in c.names) + "   better")
+    for score in c.scores:
+        best = c.best(score)
+        numbers = [_number(v) + "*" * (n == best) for n, v in enumerate(c.values(score))]
+        lines.append(f"{score:<30}{''.join(f'{cell:>{width}}' for cell in numbers)}   {better(score)}")
+        if any(score in r.get("intervals", {}) for r in c.results):
+            lines.append(f"{'':<30}" + "".join(f"{_margin(r, score):>{width}}" for r in c.results))
     return "\n".join(lines)
 
 
@@ -73,6 +134,10 @@ def subject_line(result: dict[str, Any]) -> str:
     trained = f" ({s['kimg']:g} kimg)" if s.get("kimg") is not None else ""
     size = f"{p['resolution']}×{p['resolution']}"
     return f"{s.get('model') or s.get('pictures')}{trained}, {p['samples']} pictures of {size}"
+
+
+def _told(different: dict[str, list[Any]]) -> list[str]:
+    return [f"{field}: {', '.join(map(str, values))}" for field, values in different.items()]
 
 
 def _number(value: float | None) -> str:

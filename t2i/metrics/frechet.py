@@ -6,6 +6,7 @@ distance is biased upwards by few pictures: compare only distances of equally ma
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from t2i.errors import UserError
 
 ENOUGH = 10  # pictures a feature, for an interval
 CHUNK = 8192  # rows in float64 at a time
+UNSTATED = 1 << 40  # the count of statistics that do not say of how many pictures they are: not few
 
 
 @dataclass
@@ -35,13 +37,22 @@ class Moments:
         for part in rows.split(CHUNK):
             part = part.double()
             mean = part.mean(0)
-            shift = mean - joined.mean
             centred = part - mean
-            total = joined.count + len(part)
-            scatter = joined.scatter + centred.T @ centred
-            scatter += shift[:, None] * shift * (joined.count * len(part) / total)
-            joined = Moments(total, joined.mean + shift * (len(part) / total), scatter)
+            joined = joined.join(Moments(len(part), mean, centred.T @ centred))
         return joined
+
+    def join(self, other: "Moments") -> "Moments":
+        """Of both sets together."""
+        shift, total = other.mean - self.mean, self.count + other.count
+        scatter = self.scatter + other.scatter
+        scatter += shift[:, None] * shift * (self.count * other.count / total)
+        return Moments(total, self.mean + shift * (other.count / total), scatter)
+
+    @cached_property
+    def root(self) -> Tensor:
+        """[C, C] Σ^½, computed once: a reference meets many sets."""
+        values, vectors = torch.linalg.eigh(self.cov)
+        return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
     def to(self, device: torch.device | str) -> "Moments":
         return Moments(self.count, self.mean.to(device), self.scatter.to(device))
@@ -65,7 +76,7 @@ def frechet(a: Tensor | Moments, b: Tensor | Moments) -> float:
     """The squared Fréchet distance of two normal distributions fitted to a [N, C] and b [M, C] (Dowson & Landau
     1982, eq. 16): |μa − μb|² + Tr(Σa + Σb − 2 (Σa Σb)^½), in float64.
 
-    The trace of the root is the sum of the roots of the eigenvalues of Σa^½ Σb Σa^½, which is symmetric: no
+    The trace of the root is the sum of the roots of the eigenvalues of Σb^½ Σa Σb^½, which is symmetric: no
     complex numbers come up, also with fewer pictures than features. UserError where there are fewer than two rows,
     other shapes, or numbers that are not finite.
     """
@@ -75,9 +86,7 @@ def frechet(a: Tensor | Moments, b: Tensor | Moments) -> float:
         raise UserError(f"Fréchet distance: features {shapes} must be [N > 1, C], one C")
     if not all(x.isfinite().all() for x in (a.mean, a.scatter, b.mean, b.scatter)):
         raise UserError("Fréchet distance: features are not finite")
-    values, vectors = torch.linalg.eigh(a.cov)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T  # Σa^½ [C, C]
-    overlap = torch.linalg.eigvalsh(root @ b.cov @ root).clamp(min=0).sqrt().sum()
+    overlap = torch.linalg.eigvalsh(b.root @ a.cov @ b.root).clamp(min=0).sqrt().sum()
     distance = (a.mean - b.mean).square().sum() + a.cov.trace() + b.cov.trace() - 2 * overlap
     return max(float(distance), 0.0)
 

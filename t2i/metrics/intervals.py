@@ -61,19 +61,31 @@ def of_mean(values: Tensor, owner: Tensor | None = None) -> Interval:
     return mean - half, mean + half
 
 
+def parts_of(count: int, parts: int, seed: int = 0) -> list[Tensor]:
+    """The rows of each of so many parts of `count` pictures, drawn by the seed."""
+    order = np.random.default_rng(derive_seed(seed, 0xB1)).permutation(count)
+    return [torch.from_numpy(np.sort(part)) for part in np.array_split(order, min(parts, count))]
+
+
 def of_sets(
     measure: Callable[[Tensor], dict[str, float]], count: int, value: dict[str, float], parts: int, seed: int = 0
 ) -> tuple[dict[str, Interval], dict[str, float]]:
-    """Intervals of scores that only a whole set has, such as FID, and their bias, by the jackknife (Tukey 1958).
+    """Intervals of scores that only a whole set has, such as FID, and their bias, by `jackknife`.
 
-    measure: rows of the `count` judged pictures → scores; value: those of all. Each of `parts` parts, drawn by the
-    seed, is left out once; what is left has no picture twice. Bias: what as many pictures add to the score of
-    infinitely many.
+    measure: rows of the `count` judged pictures → scores; value: those of all. Each of `parts` parts is left out once;
+    what is left has no picture twice.
     """
-    parts = min(parts, count)
-    order = np.random.default_rng(derive_seed(seed, 0xB1)).permutation(count)
-    left = [torch.from_numpy(np.sort(np.concatenate(p))) for p in _without_each(np.array_split(order, parts))]
-    found = [measure(rows) for rows in left]
+    split = parts_of(count, parts, seed)
+    left = lambda number: torch.cat([part for n, part in enumerate(split) if n != number]).sort().values
+    return jackknife(lambda number: measure(left(number)), len(split), value)
+
+
+def jackknife(
+    without: Callable[[int], dict[str, float]], parts: int, value: dict[str, float]
+) -> tuple[dict[str, Interval], dict[str, float]]:
+    """Intervals and bias by Tukey (1958). without: the scores of all pictures but one part's, by its number; value:
+    those of all. Bias: what as many pictures add to the score of infinitely many."""
+    found = [without(number) for number in range(parts)]
     out, bias = {}, {}
     for name, v in value.items():
         scores = np.array([f[name] for f in found])
@@ -81,7 +93,3 @@ def of_sets(
         out[name] = v - half, v + half
         bias[name] = (parts - 1) * (float(scores.mean()) - v)
     return out, bias
-
-
-def _without_each(parts: list[np.ndarray]) -> list[list[np.ndarray]]:
-    return [parts[:i] + parts[i + 1 :] for i in range(len(parts))]

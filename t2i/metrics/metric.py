@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, reduce
 from importlib import import_module
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from t2i import metrics
 from t2i.metrics.captions import Caption
+from t2i.metrics.frechet import Moments, moments
 from t2i.metrics.networks import Network, Settings
 from t2i.metrics.sources import Generated, Source
 
@@ -35,6 +36,17 @@ class Evidence:
     def resampled(self, rows: Tensor, names: Sequence[str]) -> "Evidence":
         """The same with these rows of the named features of judged pictures."""
         return replace(self, fake=self.fake | {n: self.fake[n][rows.to(self.fake[n].device)] for n in names})
+
+    def without_parts(self, parts: Sequence[Tensor], names: Sequence[str]) -> Callable[[int], "Evidence"]:
+        """The number of a part of the rows → the same without it, with moments in place of the named features' rows:
+        each row is looked at once, however many parts there are."""
+        each = [{n: moments(self.fake[n][rows.to(self.fake[n].device)]) for n in names} for rows in parts]
+
+        def without(number: int) -> "Evidence":
+            kept = each[:number] + each[number + 1 :]
+            return replace(self, fake=self.fake | {n: reduce(Moments.join, (one[n] for one in kept)) for n in names})
+
+        return without
 
 
 @dataclass(frozen=True)

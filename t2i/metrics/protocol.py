@@ -11,7 +11,8 @@ from torch import nn
 from t2i.metrics.captions import digest
 from t2i.metrics.metric import Metric, owner
 from t2i.metrics.networks import Network
-from t2i.metrics.sources import Generated, Reference, Source
+from t2i.metrics.references import AnyReference
+from t2i.metrics.sources import Generated, Source
 
 ALWAYS = (
     "resolution",
@@ -30,7 +31,7 @@ def describe(
     source: Source,
     metrics: Sequence[Metric],
     networks: Mapping[str, Network],
-    reference: Reference | None,
+    reference: AnyReference | None,
     reference_count: int,
     pairs: int,
     seed: int,

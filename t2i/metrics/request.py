@@ -18,15 +18,23 @@ class Request:
 
     checkpoint: str | None = None  # run, checkpoint or model folder (the newest run, or else the shipped model)
     pictures: str | None = None  # a folder of pictures to be judged instead, in natural order of their names
-    resize: int | None = None  # the side that they are brought to: the middle square, by Lanczos' filter (as they are)
+    # the side that they, and those of a reference folder, are brought to: the middle square, by Lanczos' filter (as
+    # they are)
+    resize: int | None = None
     # a file: one a line, .jsonl, .csv, JSON {picture: caption} or a list saved by this command (those of the reference)
     captions: str | None = None
-    reference: str | None = None  # shards of real pictures of the same resolution
+    # coco30k: one caption each of 30,000 pictures of COCO's annotations, --captions captions_val2014.json, by a rule
+    preset: str | None = None
+    save_captions: Path | None = None  # a .json for the captions of --preset and their ids, and no more is done
+    # shards or a folder of real pictures of the same resolution, or an .npz of their mean and covariance
+    reference: str | None = None
+    save_reference: Path | None = None  # an .npz for mean and covariance of --reference, and no more is done
     reference_count: int | None = None  # how many of them (all)
     metrics: str | None = None  # their names with commas between (all that can be computed)
     samples: int | None = None  # pictures, one a caption (30000, or as many as there are captions)
     seed: int = 0  # of captions and latents
     truncation: float = 1.0  # below 1: more typical, less varied
+    truncations: str | None = None  # several with commas between: scores of each, a table and a curve
     noise: str = "const"  # the generator's noise inputs: const or random
     pairs: int = 500  # pairs of pictures of one caption, for diversity
     # parts of the pictures that are left out in turn, for intervals of whole sets' scores such as FID; 0: no intervals
@@ -44,15 +52,46 @@ class Request:
         if self.noise not in ("const", "random"):
             raise UserError(f"--noise {self.noise}: const or random")
         metrics.check(self.names or [])
+        if self.truncations and (self.pictures or self.agreement):
+            raise UserError(f"--truncations {self.truncations}: only of a model, which draws the pictures")
+        _ = self.ladder
         networks.check(self.networks)
         if self.pictures and self.checkpoint:
             raise UserError(f"--pictures {self.pictures}: leave out --checkpoint, or the pictures")
-        if self.resize and not self.pictures:
+        if self.resize and not (self.pictures or (self.reference and Path(self.reference).is_dir())):
             raise UserError(f"--resize {self.resize}: only of --pictures; a model's have the size they have")
+        if self.preset not in (None, "coco30k"):
+            raise UserError(f"--preset {self.preset}: known: coco30k")
+        if self.preset and (not self.captions or self.pictures or self.reference_count):
+            said = "it is of --captions ANNOTATIONS, for a model to draw, against all of the reference"
+            raise UserError(f"--preset {self.preset}: {said}; for --pictures, give what --save-captions wrote")
+        if self.save_captions and not self.preset:
+            raise UserError(f"--save-captions {self.save_captions}: of what? give --preset coco30k")
+        if self.save_reference and not self.reference:
+            raise UserError(f"--save-reference {self.save_reference}: of what? give --reference")
+        if self.save_reference and self.save_reference.suffix != ".npz":
+            raise UserError(f"--save-reference {self.save_reference}: name it .npz")
         if not (self.captions or self.reference or self.pictures or self.agreement):
             raise UserError("no captions: give --reference SHARDS or --captions FILE")
 
     @property
+    def ladder(self) -> list[float]:
+        """The truncations, of several."""
+        said = f"--truncations {self.truncations}"
+        try:
+            found = [float(part) for part in listed(self.truncations or "")]
+        except ValueError:
+            raise UserError(f"{said}: numbers with commas between, such as 1,0.9,0.7") from None
+        if len(found) == 1 or len(set(found)) != len(found):
+            raise UserError(f"{said}: two or more that differ; one is --truncation")
+        return found
+
+    @property
     def names(self) -> list[str] | None:
         """Of the metrics asked for; None: all that can be computed."""
-        return [n.strip() for n in self.metrics.split(",") if n.strip()] if self.metrics else None
+        return listed(self.metrics) if self.metrics else None
+
+
+def listed(text: str) -> list[str]:
+    """ "fid, kid" → ["fid", "kid"]."""
+    return [n.strip() for n in text.split(",") if n.strip()]

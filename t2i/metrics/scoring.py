@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +16,76 @@ from t2i import files
 from t2i.errors import UserError
 from t2i.machine import find_device
 from t2i.metrics import captions as captions_of
-from t2i.metrics import clip_score, compare, intervals, networks, protocol, sources, suite
+from t2i.metrics import clip_score, compare, intervals, metric, networks, paper, protocol, references, sources, suite
 from t2i.metrics.networks import Settings
 from t2i.metrics.request import MOST, Request
 from t2i.model import load_model
 from t2i.version import __version__
 
 
-def run(r: Request) -> None:
-    """Judges, prints a table, writes the JSON. Several processes of accelerate launch share the work."""
+def run(r: Request, out: Sequence[Path] = (), axes: Sequence[str] | None = None) -> None:
+    """Judges, prints a table, writes the JSON; of several truncations one each, and a table and a curve of all. Several
+    processes of accelerate launch share the work. out: further files of the table and the curve; axes: its scores."""
+    for path in out:
+        paper.check(path)
+    if r.save_captions:
+        save_captions(r)
+        return
     if r.json:
         check_writable(r.json)  # should be known before the work, not after
     # As Accelerator does it: several processes of accelerate launch on CPUs.
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     device = str(state.device if state.num_processes > 1 else find_device(r.device))
     try:
-        result, captions = agreement(r, device) if r.agreement else score(r, device)
-        if state.is_main_process:
-            print(compare.table(result))
-            path = r.json or default_path(r, result)
-            files.write_figures(path, result)
-            if captions and any(c.text for c in captions):
-                files.write_figures(
-                    path.with_suffix(".captions.json"), captions_of.listed(captions, r.reference, r.seed)
-                )
-            print(f"written to {path}")
+        if r.save_reference:
+            save_reference(r, device)
+            return
+        written = []
+        for result, captions in [agreement(r, device)] if r.agreement else score(r, device):
+            if state.is_main_process:
+                written.append(write(r, result, captions))
+        if r.ladder and state.is_main_process:
+            curve(written, out, axes)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-def score(r: Request, device: str) -> tuple[dict[str, Any], list[captions_of.Caption]]:
-    """Judges, and says what was judged by what; and the captions. On other processes than the first without scores."""
+def write(r: Request, result: dict[str, Any], captions: list[captions_of.Caption] | None) -> Path:
+    """Prints and writes one result, and its captions."""
+    print(compare.table(result))
+    path = r.json or default_path(r, result)
+    if r.ladder:
+        path = path.with_name(f"{path.stem}-psi{result['protocol']['truncation']:g}.json")
+    files.write_figures(path, result)
+    if captions and any(c.text for c in captions):
+        saved = captions_of.listed(captions, r.reference, r.seed)
+        files.write_figures(path.with_name(f"{path.stem}.captions.json"), saved)
+    print(f"written to {path}")
+    return path
+
+
+def curve(written: Sequence[Path], out: Sequence[Path], axes: Sequence[str] | None) -> None:
+    """The table of several truncations, and the first distance over CLIP score, or else the first score that is better
+    high, unless `axes` names others."""
+    found = compare.gather(written, free=("truncation",))
+    print(compare.text(found))
+    if not axes:
+        better = {score: compare.better(score) for score in found.scores}
+        scores = sorted(found.scores, key=lambda s: s != "clip_score")  # first where it is there
+        both = [next((s for s in scores if better[s] == way), None) for way in ("higher", "lower")]
+        axes = [s for s in both if s] if all(both) else None
+    default = written[0].with_name(written[0].name.rpartition("-psi")[0] + "-truncations.png")
+    for path in out or [default]:
+        paper.write(found, path, axes)
+        print(f"written to {path}")
+
+
+def score(r: Request, device: str) -> Iterator[tuple[dict[str, Any], list[captions_of.Caption]]]:
+    """Judges, and says what was judged by what; and the captions. One a truncation, of which the reference is seen
+    once. On other processes than the first without scores."""
     main_process = PartialState().is_main_process
-    reference = sources.Reference(r.reference, r.seed) if r.reference else None
+    reference = references.find(r.reference, r.seed, r.resize) if r.reference else None
     settings = Settings(r.networks, reference is not None and reference.scenes, r.seed)
     source = judged(r, reference, device)
     chosen, left = suite.choose(r.names, settings, reference, source)
@@ -55,41 +93,82 @@ def score(r: Request, device: str) -> tuple[dict[str, Any], list[captions_of.Cap
         chosen, settings, reference, reference_count=r.reference_count, pairs=r.pairs, parts=r.jackknife,
         device=device,
     )  # fmt: skip
+    told: list[str] = []
+    leaked = None
     if main_process:
         for reason, lacking in left.items():
             print(f"left out: {', '.join(lacking)}: {reason}", file=sys.stderr)
-    result = judge.score(source)
-    leaked = None
-    if main_process and reference and isinstance(source, sources.Generated):
-        with suite.noting(result.notes):
-            train = source.model.config.data.shards
-            leaked = sources.overlap(train, reference)
-        if leaked is None:
-            result.notes.append(f"leakage was not looked for: the training shards {train} are not here")
-        result.notes += judge.trained_with(source)
-    if main_process:
-        for name, reason in result.left_out.items():
-            print(f"left out: {name}: {reason}", file=sys.stderr)
-        for line in result.notes:
-            print(f"note: {line}", file=sys.stderr)
-    whole = {
-        "format": compare.FORMAT,
-        "scores": result.scores,
-        "intervals": result.intervals,
-        "protocol": result.protocol,
-        "fingerprint": protocol.fingerprint(result.protocol),
-        "subject": result.subject,
-        "judges": {name: network.title for name, network in judge.networks.items() if network.title},
-        "notes": result.notes,
-        "left_out": result.left_out,
-        "leaked_reference_pictures": leaked,
-    }
-    if main_process:
-        print(compare.subject_line(whole))
-    return whole | made(device), source.captions
+        if reference and isinstance(source, sources.Generated):
+            leaked = leakage(source, reference, told)
+            told += judge.trained_with(source)
+    for psi in r.ladder or (None,):
+        if psi is not None and isinstance(source, sources.Generated):
+            source = replace(source, truncation=psi)
+        result = judge.score(source)
+        result.notes += told
+        whole = {
+            "format": compare.FORMAT,
+            "scores": result.scores,
+            "intervals": result.intervals,
+            "protocol": result.protocol,
+            "fingerprint": protocol.fingerprint(result.protocol),
+            "subject": result.subject,
+            "judges": {name: network.title for name, network in judge.networks.items() if network.title},
+            "notes": result.notes,
+            "left_out": result.left_out,
+            "leaked_reference_pictures": leaked,
+        }
+        if main_process:
+            for name, reason in result.left_out.items():
+                print(f"left out: {name}: {reason}", file=sys.stderr)
+            for line in result.notes:
+                print(f"note: {line}", file=sys.stderr)
+            print(compare.subject_line(whole) + (f", ψ {psi:g}" if psi is not None else ""))
+        yield whole | made(device), source.captions
 
 
-def judged(r: Request, reference: sources.Reference | None, device: str) -> sources.Source:
+def leakage(source: sources.Generated, reference: references.AnyReference, notes: list[str]) -> int | None:
+    """How many reference pictures the model was trained on, where that can be known; what is to be said goes to the
+    notes."""
+    train = source.model.config.data.shards
+    if not isinstance(reference, sources.Reference):
+        notes.append(f"leakage was not looked for: {reference.said} does not say which pictures it is of")
+        return None
+    with suite.noting(notes):
+        leaked = sources.overlap(train, reference)
+    if leaked is None:
+        notes.append(f"leakage was not looked for: the training shards {train} are not here")
+    return leaked
+
+
+def save_reference(r: Request, device: str) -> None:
+    """Mean and covariance of the reference, as the metrics that need no more of it see it, as a file."""
+    assert r.reference
+    assert r.save_reference
+    reference = references.find(r.reference, r.seed, r.resize)
+    if isinstance(reference, references.Statistics):
+        raise UserError(f"--save-reference {r.save_reference}: {reference.said} is such a file already")
+    settings = Settings(r.networks, reference.scenes, r.seed)
+    asked = metric.named(r.names) if r.names else metric.every()
+    if r.names and (other := next((m.name for m in asked if not m.moments), None)):
+        raise UserError(f"--save-reference {r.save_reference}: {other} needs more of pictures than mean and covariance")
+    reasons = ((m.name, networks.missing(n, settings)) for m in asked for n in m.networks)
+    absent = {name: reason for name, reason in reasons if reason}
+    chosen = [m for m in asked if m.moments and m.name not in absent]
+    if not chosen or (r.names and absent):
+        told = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
+        raise UserError(f"--save-reference {r.save_reference}: no network to look through: {told}")
+    judge = suite.Suite(chosen, settings, reference, reference_count=r.reference_count, device=device)
+    moments = judge.look_at_reference()
+    if PartialState().is_main_process:
+        fingerprints = {f: judge.networks[m.networks[0]].fingerprint for m in chosen for f in m.features}
+        described = reference.describe(judge.reference_count)
+        references.save(r.save_reference, moments, fingerprints, reference.resolution, described)
+        names = ", ".join(f"{name} [{len(m.mean)}]" for name, m in moments.items())
+        print(f"written to {r.save_reference}: {judge.reference_count} pictures of {reference.said}, {names}")
+
+
+def judged(r: Request, reference: references.AnyReference | None, device: str) -> sources.Source:
     """The pictures to be judged, with their captions."""
     if r.pictures:
         folder = sources.Folder(r.pictures, r.captions, r.resize)
@@ -98,7 +177,7 @@ def judged(r: Request, reference: sources.Reference | None, device: str) -> sour
         return folder
     model = load_model(r.checkpoint, device)
     if r.captions:
-        captions = captions_of.read_captions(r.captions)
+        captions = preset(r) if r.preset else captions_of.read_captions(r.captions)
     else:
         assert reference is not None
         captions = reference.captions(min(r.samples or MOST, reference.count))
@@ -106,6 +185,24 @@ def judged(r: Request, reference: sources.Reference | None, device: str) -> sour
         where = r.captions or r.reference
         raise UserError(f"--samples {r.samples}: one picture a caption, and {where} has {len(captions)}")
     return sources.Generated(model, captions[: r.samples], r.seed, r.truncation, r.noise)
+
+
+def preset(r: Request) -> list[captions_of.Caption]:
+    """The captions of --preset, with a word on how many they are."""
+    assert r.captions
+    captions = captions_of.coco30k(r.captions)
+    if len(captions) < captions_of.COCO30K:
+        print(f"note: --preset {r.preset}: {r.captions} has {len(captions)} captioned pictures", file=sys.stderr)
+    return captions
+
+
+def save_captions(r: Request) -> None:
+    """Writes the captions of --preset, for others to make pictures of and to check."""
+    assert r.save_captions
+    captions = preset(r)
+    files.write_figures(r.save_captions, captions_of.listed(captions, None, 0), "--save-captions")
+    told = f"{len(captions)} captions, SHA-256 of their annotation ids {captions_of.ids_digest(captions)}"
+    print(f"written to {r.save_captions}: {told}")
 
 
 def agreement(r: Request, device: str) -> tuple[dict[str, Any], None]:

@@ -32,6 +32,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 class Reference:
     """Shards of real pictures, in one seeded order: picture i and caption i belong together."""
 
+    captioned = True
+
     def __init__(
         self,
         shards: str,
@@ -156,25 +158,32 @@ class Generated:
 class Folder:
     """Pictures of any system, of a folder and those in it, in natural order of their names; perhaps with captions."""
 
-    def __init__(self, folder: str | Path, captions: str | Path | None = None, resize: int | None = None):
+    def __init__(
+        self,
+        folder: str | Path,
+        captions: str | Path | None = None,
+        resize: int | None = None,
+        said: str = "--pictures",
+    ):
         """captions: a file as `read_captions` takes. None: the "prompt" of a JSON beside each picture, as
         generate.py --singles writes; where there are no such files either, captions are empty and `captioned` False.
-        resize: the side that all are brought to, as prepared shards are: the middle square, by Lanczos' filter."""
-        self.folder, self.resize = Path(folder), resize
+        resize: the side that all are brought to, as prepared shards are: the middle square, by Lanczos' filter.
+        said: how the user gave the folder."""
+        self.folder, self.resize, self.said = Path(folder), resize, said
         if not self.folder.is_dir():
-            raise UserError(f"--pictures {folder}: no such folder")
+            raise UserError(f"{self.said} {folder}: no such folder")
         inside = [p.relative_to(self.folder) for p in self.folder.rglob("*") if p.suffix.lower() in PICTURES]
         # Not ._0.png, which other systems leave beside 0.png.
         seen = [p.as_posix() for p in inside if not any(part.startswith(".") for part in p.parts)]
         self.names = sorted(seen, key=lambda name: (natural(name), name))
         self.files = [self.folder / name for name in self.names]
         if not self.files:
-            raise UserError(f"--pictures {folder}: no pictures there ({', '.join(PICTURES)})")
+            raise UserError(f"{self.said} {folder}: no pictures there ({', '.join(PICTURES)})")
         if captions is None:
             texts = [_beside(p) for p in self.files]
             if any(texts) and not all(texts):
                 without = self.names[[bool(t) for t in texts].index(False)]
-                raise UserError(f"--pictures {folder}: no caption of {without}; give them with --captions FILE")
+                raise UserError(f"{self.said} {folder}: no caption of {without}; give them with --captions FILE")
             self.captions = [Caption(t or "") for t in texts]
         else:
             self.captions = read_captions(captions, self.names)
@@ -188,15 +197,15 @@ class Folder:
         return ", ".join(sorted({kinds[p.suffix.lower()] for p in self.files}))
 
     def pick(self, numbers: Sequence[int]) -> Tensor:
-        images = [_open(self.files[n], self.resize) for n in numbers]
+        images = [_open(self.files[n], self.resize, self.said) for n in numbers]
         for n, image in zip(numbers, images):
             if image.shape != images[0].shape or image.shape[0] != image.shape[1]:
-                said = f"--pictures {self.files[n]}: {_sides(image)}"
+                said = f"{self.said} {self.files[n]}: {_sides(image)}"
                 raise UserError(f"{said}; all must be squares of one size: --resize N makes them so")
             if hasattr(self, "resolution") and image.shape[0] != self.resolution:
                 raise UserError(
-                    f"--pictures {self.files[n]}: {_sides(image)}, others have {self.resolution}; --resize N makes all "
-                    "squares of one size"
+                    f"{self.said} {self.files[n]}: {_sides(image)}, others have {self.resolution}; --resize N "
+                    "makes all squares of one size"
                 )
         return torch.stack(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
@@ -218,7 +227,7 @@ def _sides(image: Tensor) -> str:
     return f"{image.shape[1]}×{image.shape[0]}"
 
 
-def _open(path: Path, resize: int | None = None) -> Tensor:
+def _open(path: Path, resize: int | None, said: str) -> Tensor:
     """[H, W, 3] uint8, upright as its EXIF says."""
     try:
         with Image.open(path) as image:
@@ -227,7 +236,7 @@ def _open(path: Path, resize: int | None = None) -> Tensor:
                 rgb = ImageOps.fit(rgb, (resize, resize), Image.Resampling.LANCZOS)
             return torch.from_numpy(np.array(rgb))
     except (OSError, UnidentifiedImageError, ValueError) as error:
-        raise UserError(f"--pictures {path}: cannot be read ({one_line(error)})") from None
+        raise UserError(f"{said} {path}: cannot be read ({one_line(error)})") from None
 
 
 def _beside(path: Path) -> str | None:

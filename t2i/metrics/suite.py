@@ -8,7 +8,7 @@ import math
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -21,8 +21,10 @@ from tqdm import tqdm
 from t2i.errors import UserError
 from t2i.metrics import frechet, intervals, networks, protocol
 from t2i.metrics.metric import Evidence, Metric, every, named
-from t2i.metrics.networks import Settings
-from t2i.metrics.sources import Generated, Reference, Source
+from t2i.metrics.networks import Network, Settings
+from t2i.metrics.references import AnyReference, Statistics
+from t2i.metrics.rows import Rows
+from t2i.metrics.sources import Generated, Source
 
 BLOCK = 50  # pictures a process looks at together
 
@@ -40,7 +42,7 @@ class Result:
 
 
 def choose(
-    names: Sequence[str] | None, settings: Settings, reference: Reference | None, source: Source
+    names: Sequence[str] | None, settings: Settings, reference: AnyReference | None, source: Source
 ) -> tuple[list[Metric], dict[str, list[str]]]:
     """The metrics to compute of a source's pictures, and why → those that are left out.
 
@@ -50,7 +52,7 @@ def choose(
     chosen: list[Metric] = []
     left: dict[str, list[str]] = {}
     for metric in every() if names is None else named(names):
-        reason = lacks(metric, settings, reference, source)
+        reason = lacks(metric, settings, reference, source, names is not None)
         if names is None and metric.costly:
             reason = "only when asked for by name"
         if reason and names is not None:
@@ -65,11 +67,17 @@ def choose(
     return chosen, left
 
 
-def lacks(metric: Metric, settings: Settings, reference: Reference | None, source: Source) -> str | None:
-    """Why a metric cannot be computed of a source's pictures; None where it can be."""
+def lacks(
+    metric: Metric, settings: Settings, reference: AnyReference | None, source: Source, by_name: bool = True
+) -> str | None:
+    """Why a metric cannot be computed of a source's pictures; None where it can be. by_name: it was asked for so."""
     side = source.resolution
     if metric.reference and reference is None:
         return f"needs real pictures: {settings.spell('reference')} SHARDS"
+    if metric.reference and isinstance(reference, Statistics):
+        absent = reference.lacks(metric.features, metric.moments, by_name)
+        if absent:
+            return absent
     if metric.of_model and not isinstance(source, Generated):
         return "needs the generator itself, not its pictures"
     if (metric.reads or metric.of_pairs) and not source.captioned:
@@ -84,10 +92,10 @@ def lacks(metric: Metric, settings: Settings, reference: Reference | None, sourc
     return absent or metric.lacks(source, settings)
 
 
-def check_resolution(reference: Reference | None, source: Source) -> None:
+def check_resolution(reference: AnyReference | None, source: Source) -> None:
     """UserError where real pictures have another size than those to be judged: resizing either would be a score of
     the resizing."""
-    if reference and reference.resolution != source.resolution:
+    if reference and reference.resolution not in (None, source.resolution):
         has, want = reference.resolution, source.resolution
         raise UserError(
             f"{reference.said}: its pictures are {has}×{has}, those to be judged {want}×{want}; "
@@ -102,19 +110,23 @@ class Suite:
         self,
         metrics: Sequence[Metric],
         settings: Settings,
-        reference: Reference | None = None,
+        reference: AnyReference | None = None,
         *,
         reference_count: int | None = None,
         pairs: int = 500,
         parts: int = 20,
         device: torch.device | str = "cpu",
         progress: bool = True,
+        load: Callable[[str, Settings, Any], Network] = networks.load,
     ):
         """metrics: those that `choose` returned. parts: how many parts of the pictures are left out in turn, for
-        the intervals of whole sets' scores; 0: no intervals at all."""
+        the intervals of whole sets' scores; 0: no intervals at all. load: how networks are had."""
         self.metrics, self.settings, self.reference = list(metrics), settings, reference
         self.device, self.pairs, self.parts, self.progress = torch.device(device), pairs, parts, progress
         self.reference_count = min(reference_count or reference.count, reference.count) if reference else 0
+        if isinstance(reference, Statistics) and reference_count:
+            said = f"{settings.spell('reference_count')} {reference_count}"
+            raise UserError(f"{said}: {reference.said} has statistics, which are of all their pictures")
         self.real: dict[str, Any] | None = None
         self.captioned: dict[str, Any] = {}
         self.notes: list[str] = []
@@ -123,7 +135,7 @@ class Suite:
             self.notes.append(f"{said}: {reference.said} has {reference.count} pictures, and all are taken")
         with noting(self.notes):
             names = dict.fromkeys(n for m in self.metrics for n in m.networks)
-            self.networks = {n: networks.load(n, settings, self.device) for n in names}
+            self.networks = {n: load(n, settings, self.device) for n in names}
 
     def score(self, source: Source) -> Result:
         """Judges a source's pictures. On other processes than the first the result has no scores.
@@ -132,7 +144,7 @@ class Suite:
         can be, or the reference has another resolution.
         """
         check_resolution(self.reference, source)
-        real = self._look_at_reference()
+        real = self.look_at_reference()
         fake = self._look_at(source)
         result = Result({}, protocol=self.protocol(source), subject=source.describe(), notes=list(self.notes))
         if not PartialState().is_main_process:
@@ -174,6 +186,10 @@ class Suite:
     def _measure(self, metric: Metric, evidence: Evidence, result: Result) -> None:
         if self.device.type == "cuda":  # others count in float64 slowly or not at all
             evidence = evidence.on(self.device, metric.features)
+        if metric.moments and metric.reference:  # summed up once, not for every part that is left out
+            evidence = replace(
+                evidence, real=evidence.real | {f: frechet.moments(evidence.real[f]) for f in metric.features}
+            )
         values = metric.measure(evidence)
         rows = {k: v for k, v in values.items() if isinstance(v, Tensor)}
         estimates = {k: v for k, v in values.items() if isinstance(v, intervals.Estimate)}
@@ -194,11 +210,16 @@ class Suite:
 
     def _of_parts(self, metric: Metric, evidence: Evidence, numbers: dict[str, float]) -> dict[str, intervals.Interval]:
         """Intervals of a whole set's scores. What of a distance is bias becomes a note."""
-        again = lambda rows: metric.measure(evidence.resampled(rows, metric.features))
         count = len(evidence.captions)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said once already
-            found, bias = intervals.of_sets(again, count, numbers, self.parts, self.settings.seed)
+            if metric.moments:
+                split = intervals.parts_of(count, self.parts, self.settings.seed)
+                without = evidence.without_parts(split, metric.features)
+                found, bias = intervals.jackknife(lambda n: metric.measure(without(n)), len(split), numbers)
+            else:
+                again = lambda rows: metric.measure(evidence.resampled(rows, metric.features))
+                found, bias = intervals.of_sets(again, count, numbers, self.parts, self.settings.seed)
         if metric.moments:
             name = next(iter(numbers))
             warnings.warn(
@@ -208,7 +229,7 @@ class Suite:
             )
         return found
 
-    def _look_at_reference(self) -> dict[str, Any]:
+    def look_at_reference(self) -> dict[str, Any]:
         """Features of real pictures, kept from the first call on: of all, for metrics that compare with them, and of
         the first few with their captions."""
         if self.real is not None:
@@ -216,10 +237,15 @@ class Suite:
         self.real = {}
         compared, read = [m for m in self.metrics if m.reference], [m for m in self.metrics if m.captioned]
         few = min(max((m.captioned for m in read), default=0), self.reference_count)
+        few = few if self.reference and self.reference.captioned else 0
         count = self.reference_count if compared else few
         if not (self.reference and count):
             return self.real
-        reference, captions = self.reference, self.reference.captions(few)
+        if isinstance(self.reference, Statistics):
+            seen = {f: self.networks[m.networks[0]].fingerprint for m in compared for f in m.features}
+            self.real |= {f: self.reference.of(f, fingerprint) for f, fingerprint in seen.items()}
+            return self.real
+        reference, captions = self.reference, self.reference.captions(few) if few else []
         rows = features_of(m for m in compared if not m.moments)
         wanted, wanted_few, readers = features_of(compared), features_of(read), networks_of(read)
         names = networks_of(compared) | (readers if few else set())
@@ -304,7 +330,7 @@ def in_blocks(
     on others nothing. Of the names in `moments` only frechet.Moments are kept, whose memory does not grow."""
     state = PartialState()
     blocks = [range(i, min(i + BLOCK, count)) for i in range(0, count, BLOCK)]
-    kept: dict[str, list[Tensor]] = {}
+    kept: dict[str, Rows] = {}
     sums: dict[str, frechet.Moments] = {}
     hidden = None if progress and state.is_main_process else True
     with tqdm(total=count, unit="picture", desc=label, leave=False, disable=hidden) as bar:
@@ -316,9 +342,9 @@ def in_blocks(
                 if name in moments:
                     sums[name] = sums[name].add(rows) if name in sums else frechet.moments(rows)
                 else:
-                    kept.setdefault(name, []).append(rows)
+                    kept.setdefault(name, Rows(count)).append(rows)
             bar.update(sum(len(b) for b in blocks[first : first + state.num_processes]))
-    return {name: torch.cat(rows) for name, rows in kept.items()} | sums
+    return {name: rows.whole() for name, rows in kept.items()} | sums
 
 
 @contextmanager

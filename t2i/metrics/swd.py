@@ -12,7 +12,8 @@ from t2i.rng import Rng, SampleRng
 
 SMALLEST, SIDE, PATCHES = 16, 7, 128  # pixels of the last level, pixels of a patch, patches a picture and level
 PICTURES = 16384  # the most that are looked at
-CHUNK = 256  # pictures normalised at a time
+CHUNK = 256  # pictures in float32 at a time
+DIRECTIONS = 64  # that both sets are projected on at a time
 
 
 def sides(resolution: int) -> list[int]:
@@ -75,9 +76,9 @@ def compute(fake: Tensor, real: Tensor, repeats: int = 4, directions: int = 128,
         for _ in range(repeats):
             d = rng.randn(fake.shape[-2] * fake.shape[-1], directions).to(fake.device)
             d = d / d.norm(dim=0)
-            for few in d.split(16, 1):
-                a, b = (_projected(*one, few).sort(0).values for one in sets)
-                total += float(a.sub_(b).abs_().mean(0).sum())
+            for few in d.split(DIRECTIONS, 1):
+                a, b = (_sorted(_projected(*one, few)) for one in sets)
+                total += float(a.sub_(b).abs_().mean(1).sum())
         scores[f"swd_{name}"] = 1000 * total / (repeats * directions)
     return {"swd": sum(scores.values()) / levels} | scores
 
@@ -91,11 +92,27 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _projected(x: Tensor, mean: Tensor, deviation: Tensor, directions: Tensor) -> Tensor:
-    """[n, P, 3, K] brought to mean 0 and deviation 1, on directions [3·K, D] → [n·P, D]."""
-    out = torch.empty(x.shape[0] * x.shape[1], directions.shape[1], device=x.device)
-    for part, into in zip(x.split(CHUNK), out.split(CHUNK * x.shape[1])):
-        torch.mm(part.float().sub_(mean).div_(deviation).flatten(0, 1).flatten(1), directions, out=into)
+    """[n, P, 3, K] brought to mean 0 and deviation 1, on directions [3·K, D] → [D, n·P].
+
+    Bringing them there is left to the directions: (x − m) / s · d = x · (d / s) − (m / s) · d.
+    """
+    each = x.shape[3]
+    scaled = directions / deviation.repeat_interleave(each, 0)  # [3·K, D]
+    shift = (mean.repeat_interleave(each, 0) * scaled).sum(0)[:, None]  # [D, 1]
+    out = torch.empty(directions.shape[1], x.shape[0] * x.shape[1], device=x.device)
+    for start, part in zip(range(0, out.shape[1], CHUNK * x.shape[1]), x.split(CHUNK)):
+        flat = part.float().flatten(0, 1).flatten(1)  # [n·P, 3·K]
+        out[:, start : start + len(flat)] = (scaled.T @ flat.T).sub_(shift)
     return out
+
+
+def _sorted(rows: Tensor) -> Tensor:
+    """Each row sorted, in place where NumPy does it, whose sort of float32 is ten times as fast as torch's on a CPU."""
+    if rows.device.type != "cpu":
+        return rows.sort(1).values
+    for row in rows.numpy():
+        row.sort()
+    return rows
 
 
 METRIC = Metric(

@@ -7,7 +7,18 @@ from t2i.metrics.networks import Network, Setting, Settings
 
 SCENES = "scenes-clip-score"  # never trained against
 
-SETTINGS = {"clip": Setting("NAME", "that judges, as encoders.clip in a configuration; never one trained against")}
+# What the field scores with, by the names that papers give.
+PRESETS = {
+    "ViT-B/32": "open_clip:ViT-B-32/openai",
+    "ViT-L/14": "open_clip:ViT-L-14/openai",
+    "ViT-bigG/14": "open_clip:ViT-bigG-14/laion2b_s39b_b160k",
+}
+
+SETTINGS = {
+    "clip": Setting(
+        "NAME", f"that judges: {', '.join(PRESETS)}, or as encoders.clip in a configuration; never one trained against"
+    )
+}
 
 
 def missing(settings: Settings) -> str | None:
@@ -25,7 +36,8 @@ def load(settings: Settings, device: Any) -> Network:
     from t2i.encoders.clip import load_clip, resample
     from t2i.metrics.protocol import hashed
 
-    clip = load_clip(settings["clip"] or SCENES, device)
+    name = settings["clip"] or SCENES
+    clip = load_clip(PRESETS.get(name, name), device)
     weights = hashed(clip.text.network)
 
     @torch.no_grad()

@@ -43,7 +43,7 @@ def load(settings: Settings, device: Any) -> Network:
     if where := settings["detector"]:
         label, detect = where, imported(where, settings.spell)
         fingerprint = code(detect)
-        known = Detector(list(soa.CLASSES), lambda caption: soa.named(caption.text))
+        known = Detector(list(soa.CLASSES), soa.asked_by)
     else:
         judge = scenes.load().to(device)
         label, fingerprint = "probe", f"probe {hashed(judge)}"

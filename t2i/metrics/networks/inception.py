@@ -50,8 +50,23 @@ def load(settings: Settings, device: Any) -> Network:
     """
     import torch
 
-    from t2i.metrics.protocol import hashed
     from t2i.pictures import to_uint8
+
+    network, fingerprint = read(settings, device)
+
+    @torch.no_grad()
+    def see(images: Any, _: Sequence[int]) -> dict[str, Any]:
+        pooled, logits = network(to_uint8(images).permute(0, 3, 1, 2).contiguous())
+        return {"inception": pooled, "logits": logits}
+
+    return Network(see, fingerprint)
+
+
+def read(settings: Settings, device: Any) -> tuple[Any, str]:
+    """The network of the file, and the fingerprint of its weights; the warning is `load`'s."""
+    import torch
+
+    from t2i.metrics.protocol import hashed
 
     path = find(settings["inception"])
     assert path is not None
@@ -65,15 +80,9 @@ def load(settings: Settings, device: Any) -> Network:
         warnings.warn(
             f"{settings.spell('inception')} {path}: sha256 {digest[:16]}..., not {SHA256[:16]}... of the published "
             "file: what it gives is no FID that compares with others'",
-            stacklevel=2,
+            stacklevel=3,
         )
-
-    @torch.no_grad()
-    def see(images: Any, _: Sequence[int]) -> dict[str, Any]:
-        pooled, logits = network(to_uint8(images).permute(0, 3, 1, 2).contiguous())
-        return {"inception": pooled, "logits": logits}
-
-    return Network(see, SHA256[:16] if digest == SHA256 else hashed(network))
+    return network, SHA256[:16] if digest == SHA256 else hashed(network)
 
 
 def _build(weights: dict[str, Any]) -> Any:
