@@ -34,6 +34,8 @@ class Request:
     device: str | None = None  # cpu, cuda, cuda:1, ... (cuda where there is one)
     json: Path | None = None  # a file for scores and protocol (out/score-<what was judged>.json)
     agreement: str | None = None  # shards: how well --clip finds the right captions of their pictures, and no more
+    # shards of real pictures: what every score makes of these, blurred, shuffled, flat, and of noise, and no more
+    floors: str | None = None
     networks: Mapping[str, str | None] = field(default_factory=dict)  # settings of networks that judge
 
     def __post_init__(self) -> None:
@@ -49,6 +51,8 @@ class Request:
             raise UserError(f"--pictures {self.pictures}: leave out --checkpoint, or the pictures")
         if self.resize and not self.pictures:
             raise UserError(f"--resize {self.resize}: only of --pictures; a model's have the size they have")
+        if self.floors and (self.checkpoint or self.pictures or not self.reference):
+            raise UserError(f"--floors {self.floors}: with --reference SHARDS, and without --checkpoint or --pictures")
         if not (self.captions or self.reference or self.pictures or self.agreement):
             raise UserError("no captions: give --reference SHARDS or --captions FILE")
 

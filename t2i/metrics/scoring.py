@@ -14,7 +14,7 @@ from t2i import files
 from t2i.errors import UserError
 from t2i.machine import find_device
 from t2i.metrics import captions as captions_of
-from t2i.metrics import clip_score, compare, intervals, networks, protocol, sources, suite
+from t2i.metrics import clip_score, compare, floors, intervals, networks, protocol, sources, suite
 from t2i.metrics.networks import Settings
 from t2i.metrics.request import MOST, Request
 from t2i.model import load_model
@@ -29,9 +29,12 @@ def run(r: Request) -> None:
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     device = str(state.device if state.num_processes > 1 else find_device(r.device))
     try:
-        result, captions = agreement(r, device) if r.agreement else score(r, device)
+        if r.floors:
+            result, captions = floors_of(r, device), None
+        else:
+            result, captions = agreement(r, device) if r.agreement else score(r, device)
         if state.is_main_process:
-            print(compare.table(result))
+            print(floors.table(result["floors"]) if r.floors else compare.table(result))
             path = r.json or default_path(r, result)
             files.write_figures(path, result)
             if captions and any(c.text for c in captions):
@@ -140,6 +143,23 @@ def agreement(r: Request, device: str) -> tuple[dict[str, Any], None]:
     return result | made(device), None
 
 
+def floors_of(r: Request, device: str) -> dict[str, Any]:
+    """Every score of real pictures and of what is left of them when they are spoilt."""
+    assert r.floors
+    assert r.reference
+    reference = sources.Reference(r.reference, r.seed)
+    held_out = sources.Reference(r.floors, r.seed, setting="floors")
+    settings = Settings(r.networks, reference.scenes, r.seed)
+    source = floors.Spoilt(held_out, held_out.captions(min(r.samples or MOST, held_out.count)))
+    chosen, left = suite.choose(r.names, settings, reference, source)
+    judge = suite.Suite(chosen, settings, reference, reference_count=r.reference_count, parts=0, device=device)
+    for reason, lacking in left.items() if PartialState().is_main_process else ():
+        print(f"left out: {', '.join(lacking)}: {reason}", file=sys.stderr)
+    scores = floors.measure(judge, source)
+    about = {"format": compare.FORMAT, "floors": scores, "protocol": judge.protocol(source)}
+    return about | {"subject": {"model": r.floors}} | made(device)
+
+
 def made(device: str) -> dict[str, Any]:
     """When and by what."""
     versions = {"t2i": __version__, "torch": torch.__version__}
@@ -150,7 +170,8 @@ def default_path(r: Request, result: dict[str, Any]) -> Path:
     """out/score-x-000000077.json."""
     what = Path(r.pictures or result["subject"]["model"])
     label = "-".join(p for p in what.parts[-3:] if p not in ("checkpoints", "/", "runs")).replace(":", "-")
-    return Path("out") / f"{'agreement' if r.agreement else 'score'}-{label}.json"
+    kind = "agreement" if r.agreement else "floors" if r.floors else "score"
+    return Path("out") / f"{kind}-{label}.json"
 
 
 def check_writable(path: Path) -> None:
