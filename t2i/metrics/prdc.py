@@ -30,7 +30,7 @@ def compute(fake: Tensor, real: Tensor, k: int = 5, chunk: int = CHUNK) -> dict[
     real_radius, fake_radius = (radii(x, k, chunk) * (1 - TIE) for x in (real, fake))
     balls = torch.zeros(len(fake), dtype=torch.float64)  # of real pictures, each fake in how many
     recall, coverage = [], []
-    for rows, far in _distances(real, fake, chunk):  # [c, N]
+    for rows, far in distances(real, fake, chunk):  # [c, N]
         inside = far < real_radius[rows, None]
         balls += inside.sum(0).cpu()
         coverage.append(inside.any(1))
@@ -46,7 +46,7 @@ def compute(fake: Tensor, real: Tensor, k: int = 5, chunk: int = CHUNK) -> dict[
 def radii(x: Tensor, k: int, chunk: int = CHUNK) -> Tensor:
     """x [N, C] → [N] float64: the distance of each to its k-th nearest other."""
     nearest = []
-    for rows, far in _distances(x, x, chunk):
+    for rows, far in distances(x, x, chunk):
         far[torch.arange(len(far), device=x.device), torch.arange(len(x), device=x.device)[rows]] = (
             torch.inf
         )  # not to itself
@@ -54,7 +54,7 @@ def radii(x: Tensor, k: int, chunk: int = CHUNK) -> Tensor:
     return torch.cat(nearest)
 
 
-def _distances(a: Tensor, b: Tensor, chunk: int) -> Iterator[tuple[slice, Tensor]]:
+def distances(a: Tensor, b: Tensor, chunk: int) -> Iterator[tuple[slice, Tensor]]:
     """Rows of a, and their distances [c, len(b)] to all of b, in float64, of which only a chunk is held."""
     centre = torch.stack([part.double().sum(0) for part in b.split(chunk)]).sum(0) / len(b)
     for start in range(0, len(a), chunk):

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from t2i import files
 from t2i.errors import UserError
 from t2i.machine import find_device
 from t2i.metrics import captions as captions_of
-from t2i.metrics import clip_score, compare, floors, intervals, networks, protocol, sources, suite
+from t2i.metrics import clip_score, compare, floors, intervals, nearest, networks, protocol, sources, suite
 from t2i.metrics.networks import Settings
 from t2i.metrics.request import MOST, Request
 from t2i.model import load_model
@@ -29,10 +30,7 @@ def run(r: Request) -> None:
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
     device = str(state.device if state.num_processes > 1 else find_device(r.device))
     try:
-        if r.floors:
-            result, captions = floors_of(r, device), None
-        else:
-            result, captions = agreement(r, device) if r.agreement else score(r, device)
+        result, captions = asked(r)(r, device)
         if state.is_main_process:
             print(floors.table(result["floors"]) if r.floors else compare.table(result))
             path = r.json or default_path(r, result)
@@ -45,6 +43,11 @@ def run(r: Request) -> None:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def asked(r: Request) -> Callable[[Request, str], tuple[dict[str, Any], list[captions_of.Caption] | None]]:
+    """What is to be done."""
+    return agreement if r.agreement else floors_of if r.floors else copies if r.nearest else score
 
 
 def score(r: Request, device: str) -> tuple[dict[str, Any], list[captions_of.Caption]]:
@@ -143,7 +146,7 @@ def agreement(r: Request, device: str) -> tuple[dict[str, Any], None]:
     return result | made(device), None
 
 
-def floors_of(r: Request, device: str) -> dict[str, Any]:
+def floors_of(r: Request, device: str) -> tuple[dict[str, Any], None]:
     """Every score of real pictures and of what is left of them when they are spoilt."""
     assert r.floors
     assert r.reference
@@ -157,7 +160,51 @@ def floors_of(r: Request, device: str) -> dict[str, Any]:
         print(f"left out: {', '.join(lacking)}: {reason}", file=sys.stderr)
     scores = floors.measure(judge, source)
     about = {"format": compare.FORMAT, "floors": scores, "protocol": judge.protocol(source)}
-    return about | {"subject": {"model": r.floors}} | made(device)
+    return about | {"subject": {"model": r.floors}} | made(device), None
+
+
+def copies(r: Request, device: str) -> tuple[dict[str, Any], None]:
+    """How near generated pictures come to training pictures, beside how near held-out ones come; and a sheet of the
+    nearest."""
+    assert r.nearest
+    assert r.reference
+    check_writable(r.nearest, "nearest")
+    held_out = sources.Reference(r.reference, r.seed)
+    source = judged(r, held_out, device)
+    shards = r.training or (source.model.config.data.shards if isinstance(source, sources.Generated) else "")
+    training = sources.Reference(shards, r.seed, setting="training")
+    for reference in (held_out, training):
+        suite.check_resolution(reference, source)
+    network = networks.load("trunk", Settings(r.networks, False, r.seed), device)
+    others = min(r.reference_count or held_out.count, held_out.count)
+
+    def features(pictures: sources.Source | sources.Reference, count: int, label: str) -> torch.Tensor:
+        look = lambda numbers: network.see(pictures.pick(numbers).to(device), numbers)
+        return suite.in_blocks(count, look, label).get("trunk", torch.zeros(0))
+
+    fake, real = features(source, len(source.captions), "pictures"), features(held_out, others, "held out")
+    seen = features(training, training.count, "training")
+    rows: dict[str, torch.Tensor] = {}
+    notes: list[str] = []
+    if len(seen):  # on the first process
+        rows = nearest.compute(fake, real, seen)
+        nearest.sheet({"generated": (source, fake), "held out": (held_out, real)}, training, seen).save(r.nearest)
+        print(f"{network.title}: {training.count} training pictures of {shards}; the nearest are shown in {r.nearest}")
+        with suite.noting(notes):
+            sources.overlap(shards, held_out)
+        for line in notes:
+            print(f"note: {line}", file=sys.stderr)
+    result = {
+        "format": compare.FORMAT,
+        "scores": {k: float(v.mean()) for k, v in rows.items()},
+        "intervals": {k: intervals.of_mean(v) for k, v in rows.items()},
+        "protocol": suite.protocol.describe(source, [], {"trunk": network}, held_out, others, 0, r.seed)
+        | {"training": training.digest()},
+        "subject": source.describe(),
+        "judges": {"trunk": network.title},
+        "notes": notes,
+    }
+    return result | made(device), None
 
 
 def made(device: str) -> dict[str, Any]:
@@ -170,11 +217,11 @@ def default_path(r: Request, result: dict[str, Any]) -> Path:
     """out/score-x-000000077.json."""
     what = Path(r.pictures or result["subject"]["model"])
     label = "-".join(p for p in what.parts[-3:] if p not in ("checkpoints", "/", "runs")).replace(":", "-")
-    kind = "agreement" if r.agreement else "floors" if r.floors else "score"
+    kind = "agreement" if r.agreement else "floors" if r.floors else "nearest" if r.nearest else "score"
     return Path("out") / f"{kind}-{label}.json"
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, setting: str = "json") -> None:
     """UserError for a file that could not be written. Leaves none behind."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -183,4 +230,4 @@ def check_writable(path: Path) -> None:
         if not there:
             path.unlink()
     except OSError as error:
-        raise UserError(f"--json {path}: {error.strerror}; choose another file") from None
+        raise UserError(f"--{setting} {path}: {error.strerror}; choose another file") from None
