@@ -40,22 +40,16 @@ def resnet(tmp_path_factory):
     return f"timm:resnet10t/{file}", network
 
 
-TINY = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=28)
+LAYERS = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+TINY = LAYERS | {"hidden_size": 24, "image_size": 28, "patch_size": 14}
+CONVOLUTIONS = {"hidden_sizes": [8, 8, 8, 16], "depths": [1, 1, 1, 1]}
+TOWERS = {"vision_config": TINY, "text_config": LAYERS | {"hidden_size": 16}, "projection_dim": 12}
 KINDS = {
-    "dinov2": (transformers.Dinov2Config(**TINY, patch_size=14), transformers.Dinov2Model),
-    "vit": (transformers.ViTConfig(**TINY, patch_size=14), transformers.ViTModel),
-    "convnext": (
-        transformers.ConvNextConfig(hidden_sizes=[8, 8, 8, 16], depths=[1, 1, 1, 1]), transformers.ConvNextModel
-    ),
-    "clip": (
-        transformers.CLIPConfig(
-            vision_config=dict(TINY, patch_size=14),
-            text_config=dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16),
-            projection_dim=12,
-        ),
-        transformers.CLIPModel,
-    ),
-}  # fmt: skip
+    "dinov2": (transformers.Dinov2Config(**TINY), transformers.Dinov2Model),
+    "vit": (transformers.ViTConfig(**TINY), transformers.ViTModel),
+    "convnext": (transformers.ConvNextConfig(**CONVOLUTIONS), transformers.ConvNextModel),
+    "clip": (transformers.CLIPConfig(**TOWERS), transformers.CLIPModel),
+}
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -109,9 +103,9 @@ def test_dinov2_of_timm_gives_its_first_token_at_another_size(tmp_path):
     torch.save(network.state_dict(), file)
     ours = trunks.load_trunk(f"timm:vit_small_patch14_dinov2/{file}", size=56)
     image = torch.rand(1, 3, 56, 56) * 2 - 1
-    small = timm.create_model("vit_small_patch14_dinov2", num_classes=0, img_size=56, pretrained_cfg_overlay=None)
+    small = timm.create_model("vit_small_patch14_dinov2", num_classes=0, img_size=56)
     small.load_state_dict(timm.models.vision_transformer.checkpoint_filter_fn(network.state_dict(), small))
-    pixels = ((image + 1) / 2 - torch.tensor([0.485, 0.456, 0.406])[:, None, None])
+    pixels = (image + 1) / 2 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]
     pixels = pixels / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
     expected = small.eval().forward_features(pixels)[:, 0]
     torch.testing.assert_close(ours.features(image), expected, atol=1e-4, rtol=1e-4)

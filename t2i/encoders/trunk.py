@@ -150,7 +150,7 @@ def _fill(name: str, network: nn.Module, file: Path, by_order: bool) -> None:
                 raise UserError(f"trunk {name!r}: {file} holds another network than {type(network).__name__}")
             weights = dict(zip(own, weights.values()))
         else:  # a classifier is of no use here
-            # Published files have other names at times, and position codes of another size (DINOv2's are of 518 pixels).
+            # Published files have other names at times, and position codes of another size (DINOv2's: 518 pixels).
             if fit := getattr(importlib.import_module(type(network).__module__), "checkpoint_filter_fn", None):
                 weights = fit(weights, network)
             weights = {

@@ -32,7 +32,8 @@ def run(r: Request) -> None:
     try:
         result, captions = asked(r)(r, device)
         if state.is_main_process:
-            print(floors.table(result["floors"]) if r.floors else compare.table(result))
+            if "scores" in result:
+                print(compare.table(result))
             path = r.json or default_path(r, result)
             files.write_figures(path, result)
             if captions and any(c.text for c in captions):
@@ -153,14 +154,23 @@ def floors_of(r: Request, device: str) -> tuple[dict[str, Any], None]:
     reference = sources.Reference(r.reference, r.seed)
     held_out = sources.Reference(r.floors, r.seed, setting="floors")
     settings = Settings(r.networks, reference.scenes, r.seed)
-    source = floors.Spoilt(held_out, held_out.captions(min(r.samples or MOST, held_out.count)))
-    chosen, left = suite.choose(r.names, settings, reference, source)
-    judge = suite.Suite(chosen, settings, reference, reference_count=r.reference_count, parts=0, device=device)
-    for reason, lacking in left.items() if PartialState().is_main_process else ():
-        print(f"left out: {', '.join(lacking)}: {reason}", file=sys.stderr)
-    scores = floors.measure(judge, source)
-    about = {"format": compare.FORMAT, "floors": scores, "protocol": judge.protocol(source)}
-    return about | {"subject": {"model": r.floors}} | made(device), None
+    kinds = floors.sources(held_out, held_out.captions(min(r.samples or MOST, held_out.count)), r.seed)
+    chosen, left = suite.choose(r.names, settings, reference, kinds[0])
+    judge = suite.Suite(chosen, settings, reference, reference_count=r.reference_count, parts=1, device=device)
+    if PartialState().is_main_process:
+        for reason, lacking in left.items():
+            print(f"left out: {', '.join(lacking)}: {reason}", file=sys.stderr)
+    results = {source.kind: judge.score(source) for source in kinds}
+    if PartialState().is_main_process:
+        print(floors.table(results))
+    whole = {
+        "format": compare.FORMAT,
+        "floors": {kind: result.scores for kind, result in results.items()},
+        "intervals": {kind: result.intervals for kind, result in results.items()},
+        "protocol": judge.protocol(kinds[0]),
+        "subject": {"model": r.floors},
+    }
+    return whole | made(device), None
 
 
 def copies(r: Request, device: str) -> tuple[dict[str, Any], None]:
