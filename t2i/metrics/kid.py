@@ -33,36 +33,38 @@ def mmd(x: Tensor, y: Tensor) -> float:
     return float(within - 2 * xy.mean())
 
 
-def compute(fake: Tensor, real: Tensor, subsets: int = SUBSETS, size: int = SIZE, seed: int = 0) -> dict[str, Tensor]:
-    """fake [N, C], real [M, C] → {"kid": [subsets] float64}; the score is their mean.
+def compute(
+    fake: Tensor, real: Tensor, subsets: int = SUBSETS, size: int = SIZE, seed: int = 0, name: str = "kid"
+) -> dict[str, Tensor]:
+    """fake [N, C], real [M, C] → {name: [subsets] float64}; the score is their mean.
 
     Each subset draws `size` rows of either set, without replacement; fewer, with a warning, where there are not so
     many. One subset then is all there is where both have the same count.
     """
     most = min(len(fake), len(real))
     if most < 2:
-        raise UserError(f"kid: {len(fake)} and {len(real)} pictures; 2 or more of each")
+        raise UserError(f"{name}: {len(fake)} and {len(real)} pictures; 2 or more of each")
     if most < size:
-        warnings.warn(f"kid: subsets of {most} pictures, not of {size}: there are no more", stacklevel=2)
+        warnings.warn(f"{name}: subsets of {most} pictures, not of {size}: there are no more", stacklevel=2)
     size = min(size, most)
     subsets = 1 if len(fake) == len(real) == size else subsets
     rng = np.random.default_rng(derive_seed(seed, 0x61D))
     pick = lambda x: x[torch.from_numpy(rng.choice(len(x), size, replace=False)).to(x.device)]
-    return {"kid": torch.tensor([mmd(pick(fake), pick(real)) for _ in range(subsets)], dtype=torch.float64)}
+    return {name: torch.tensor([mmd(pick(fake), pick(real)) for _ in range(subsets)], dtype=torch.float64)}
 
 
-def _measure(e: Evidence) -> dict[str, Estimate]:
-    """Subsets overlap, so that their spread says only how far their mean is from the score of the whole sets; how far
-    that is from the truth, the kernel says."""
-    fake, real = e.fake["inception"], e.real["inception"]
-    values = compute(fake, real, seed=e.seed)["kid"]
+def measured(e: Evidence, features: str, name: str) -> dict[str, Estimate]:
+    """Of the named features. Subsets overlap, so that their spread says only how far their mean is from the score of
+    the whole sets; how far that is from the truth, the kernel says."""
+    fake, real = e.fake[features], e.real[features]
+    values = compute(fake, real, seed=e.seed, name=name)[name]
     subsets = float(values.var()) / len(values) if len(values) > 1 else 0.0
     whole = deviation(fake, real, kernel, True, e.seed) if min(len(fake), len(real)) > 2 else math.nan
-    return {"kid": Estimate(float(values.mean()), math.sqrt(whole**2 + subsets))}
+    return {name: Estimate(float(values.mean()), math.sqrt(whole**2 + subsets))}
 
 
 METRIC = Metric(
-    _measure,
+    lambda e: measured(e, "inception", "kid"),
     networks=("inception",),
     features=("inception",),
     reference=True,

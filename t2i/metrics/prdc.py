@@ -1,12 +1,15 @@
 """Precision and recall (Kynkäänniemi et al. 2019, 1904.06991), density and coverage (Naeem et al. 2020, 2002.09797)."""
 
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from t2i.errors import UserError
 from t2i.metrics.metric import Evidence, Metric
+from t2i.rng import derive_seed
 
 SAME = 1e-12  # of the squared lengths: a squared distance below that is rounding, and the two are one
 TIE = 1e-9  # of a radius: what is nearer to it than that is as far
@@ -27,7 +30,7 @@ def compute(fake: Tensor, real: Tensor, k: int = 5, chunk: int = CHUNK) -> dict[
     real_radius, fake_radius = (radii(x, k, chunk) * (1 - TIE) for x in (real, fake))
     balls = torch.zeros(len(fake), dtype=torch.float64)  # of real pictures, each fake in how many
     recall, coverage = [], []
-    for rows, far in _distances(real, fake, chunk):  # [c, N]
+    for rows, far in distances(real, fake, chunk):  # [c, N]
         inside = far < real_radius[rows, None]
         balls += inside.sum(0).cpu()
         coverage.append(inside.any(1))
@@ -43,7 +46,7 @@ def compute(fake: Tensor, real: Tensor, k: int = 5, chunk: int = CHUNK) -> dict[
 def radii(x: Tensor, k: int, chunk: int = CHUNK) -> Tensor:
     """x [N, C] → [N] float64: the distance of each to its k-th nearest other."""
     nearest = []
-    for rows, far in _distances(x, x, chunk):
+    for rows, far in distances(x, x, chunk):
         far[torch.arange(len(far), device=x.device), torch.arange(len(x), device=x.device)[rows]] = (
             torch.inf
         )  # not to itself
@@ -51,7 +54,7 @@ def radii(x: Tensor, k: int, chunk: int = CHUNK) -> Tensor:
     return torch.cat(nearest)
 
 
-def _distances(a: Tensor, b: Tensor, chunk: int) -> Iterator[tuple[slice, Tensor]]:
+def distances(a: Tensor, b: Tensor, chunk: int) -> Iterator[tuple[slice, Tensor]]:
     """Rows of a, and their distances [c, len(b)] to all of b, in float64, of which only a chunk is held."""
     centre = torch.stack([part.double().sum(0) for part in b.split(chunk)]).sum(0) / len(b)
     for start in range(0, len(a), chunk):
@@ -66,11 +69,21 @@ def _distances(a: Tensor, b: Tensor, chunk: int) -> Iterator[tuple[slice, Tensor
         yield rows, torch.cat(far, 1).clamp_(min=0).sqrt_()
 
 
-def _measure(e: Evidence) -> dict[str, Tensor | float]:
-    """Recall and coverage have no interval: their rows are real pictures, and say nothing of other generated ones."""
-    fake, real = e.fake["inception"], e.real["inception"]
+def measured(e: Evidence, features: str, prefix: str = "") -> dict[str, Tensor | float]:
+    """Of the named features, of as many pictures of either set: with more real than generated ones their balls shrink
+    and precision with them, and recall rises. Of the larger set the seed draws so many.
+
+    Recall and coverage have no interval: their rows are real pictures, and say nothing of other generated ones."""
+    fake, real = equally_many(e.fake[features], e.real[features], e.seed)
     rows = compute(fake, real, neighbours(len(fake)))
-    return {name: v if name in ("precision", "density") else float(v.mean()) for name, v in rows.items()}
+    return {prefix + name: v if name in ("precision", "density") else float(v.mean()) for name, v in rows.items()}
+
+
+def equally_many(fake: Tensor, real: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """[N, C], [M, C] → as many rows of each, of the larger set drawn by the seed."""
+    count, rng = min(len(fake), len(real)), np.random.default_rng(derive_seed(seed, 0x93DC))
+    some = lambda x: x if len(x) == count else x[torch.from_numpy(rng.permutation(len(x))[:count]).to(x.device)]
+    return some(fake), some(real)
 
 
 def neighbours(count: int) -> int:
@@ -78,12 +91,19 @@ def neighbours(count: int) -> int:
     return 3 if count >= 50000 else 5
 
 
+def settings(samples: int, reference_count: int) -> dict[str, Any]:
+    """For the protocol."""
+    count = min(samples, reference_count)
+    return {"k": neighbours(count), "of each": count}
+
+
 METRIC = Metric(
-    _measure,
+    lambda e: measured(e, "inception"),
     networks=("inception",),
     features=("inception",),
     reference=True,
-    settings=lambda samples, reference_count: {"k": neighbours(samples)},
+    version=2,  # 1 took all pictures of both sets, however many of each
+    settings=settings,
     scores=("precision", "recall", "density", "coverage"),
     order=40,
 )

@@ -42,6 +42,11 @@ class Request:
     device: str | None = None  # cpu, cuda, cuda:1, ... (cuda where there is one)
     json: Path | None = None  # a file for scores and protocol (out/score-<what was judged>.json)
     agreement: str | None = None  # shards: how well --clip finds the right captions of their pictures, and no more
+    # shards of real pictures: what every score makes of these, blurred, shuffled, flat, and of noise, and no more
+    floors: str | None = None
+    # a PNG: the generated pictures that come nearest to training pictures, beside those, and how near; and no more
+    nearest: Path | None = None
+    training: str | None = None  # shards that they may be copied from (those the model was trained on)
     networks: Mapping[str, str | None] = field(default_factory=dict)  # settings of networks that judge
 
     def __post_init__(self) -> None:
@@ -71,6 +76,14 @@ class Request:
             raise UserError(f"--save-reference {self.save_reference}: of what? give --reference")
         if self.save_reference and self.save_reference.suffix != ".npz":
             raise UserError(f"--save-reference {self.save_reference}: name it .npz")
+        if self.floors and (self.checkpoint or self.pictures or not self.reference):
+            raise UserError(f"--floors {self.floors}: with --reference SHARDS, and without --checkpoint or --pictures")
+        if self.nearest and not self.reference:
+            raise UserError(f"--nearest {self.nearest}: needs pictures that nobody trained on, --reference SHARDS")
+        if self.nearest and self.pictures and not self.training:
+            raise UserError(f"--nearest {self.nearest}: which pictures was it trained on? --training SHARDS")
+        if self.training and not self.nearest:
+            raise UserError(f"--training {self.training}: only with --nearest FILE.png")
         if not (self.captions or self.reference or self.pictures or self.agreement):
             raise UserError("no captions: give --reference SHARDS or --captions FILE")
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,20 @@ from t2i import files
 from t2i.errors import UserError
 from t2i.machine import find_device
 from t2i.metrics import captions as captions_of
-from t2i.metrics import clip_score, compare, intervals, metric, networks, paper, protocol, references, sources, suite
+from t2i.metrics import (
+    clip_score,
+    compare,
+    floors,
+    intervals,
+    metric,
+    nearest,
+    networks,
+    paper,
+    protocol,
+    references,
+    sources,
+    suite,
+)  # fmt: skip
 from t2i.metrics.networks import Settings
 from t2i.metrics.request import MOST, Request
 from t2i.model import load_model
@@ -41,7 +54,7 @@ def run(r: Request, out: Sequence[Path] = (), axes: Sequence[str] | None = None)
             save_reference(r, device)
             return
         written = []
-        for result, captions in [agreement(r, device)] if r.agreement else score(r, device):
+        for result, captions in asked(r)(r, device):
             if state.is_main_process:
                 written.append(write(r, result, captions))
         if r.ladder and state.is_main_process:
@@ -51,9 +64,18 @@ def run(r: Request, out: Sequence[Path] = (), axes: Sequence[str] | None = None)
             dist.destroy_process_group()
 
 
+Judged = tuple[dict[str, Any], list[captions_of.Caption] | None]  # scores with all about them; captions to be kept
+
+
+def asked(r: Request) -> Callable[[Request, str], Iterable[Judged]]:
+    """What is to be done."""
+    return agreement if r.agreement else floors_of if r.floors else copies if r.nearest else score
+
+
 def write(r: Request, result: dict[str, Any], captions: list[captions_of.Caption] | None) -> Path:
     """Prints and writes one result, and its captions."""
-    print(compare.table(result))
+    if "scores" in result:
+        print(compare.table(result))
     path = r.json or default_path(r, result)
     if r.ladder:
         path = path.with_name(f"{path.stem}-psi{result['protocol']['truncation']:g}.json")
@@ -81,7 +103,7 @@ def curve(written: Sequence[Path], out: Sequence[Path], axes: Sequence[str] | No
         print(f"written to {path}")
 
 
-def score(r: Request, device: str) -> Iterator[tuple[dict[str, Any], list[captions_of.Caption]]]:
+def score(r: Request, device: str) -> Iterator[Judged]:
     """Judges, and says what was judged by what; and the captions. One a truncation, of which the reference is seen
     once. On other processes than the first without scores."""
     main_process = PartialState().is_main_process
@@ -205,7 +227,7 @@ def save_captions(r: Request) -> None:
     print(f"written to {r.save_captions}: {told}")
 
 
-def agreement(r: Request, device: str) -> tuple[dict[str, Any], None]:
+def agreement(r: Request, device: str) -> list[Judged]:
     """Real pictures and the captions that people wrote: how often the CLIP finds them to belong together."""
     reference = sources.Reference(r.agreement or "", r.seed, setting="agreement")
     network = networks.load("clip", Settings(r.networks, reference.scenes, r.seed), device)
@@ -234,7 +256,77 @@ def agreement(r: Request, device: str) -> tuple[dict[str, Any], None]:
         | reference.describe(count),
         "subject": {"model": network.title, "kimg": None},
     }
-    return result | made(device), None
+    return [(result | made(device), None)]
+
+
+def floors_of(r: Request, device: str) -> list[Judged]:
+    """Every score of real pictures and of what is left of them when they are spoilt."""
+    assert r.floors
+    assert r.reference
+    reference = sources.Reference(r.reference, r.seed)
+    held_out = sources.Reference(r.floors, r.seed, setting="floors")
+    settings = Settings(r.networks, reference.scenes, r.seed)
+    kinds = floors.sources(held_out, held_out.captions(min(r.samples or MOST, held_out.count)), r.seed)
+    chosen, left = suite.choose(r.names, settings, reference, kinds[0])
+    judge = suite.Suite(chosen, settings, reference, reference_count=r.reference_count, parts=1, device=device)
+    if PartialState().is_main_process:
+        for reason, lacking in left.items():
+            print(f"left out: {', '.join(lacking)}: {reason}", file=sys.stderr)
+    results = {source.kind: judge.score(source) for source in kinds}
+    if PartialState().is_main_process:
+        print(floors.table(results))
+    whole = {
+        "format": compare.FORMAT,
+        "floors": {kind: result.scores for kind, result in results.items()},
+        "intervals": {kind: result.intervals for kind, result in results.items()},
+        "protocol": judge.protocol(kinds[0]),
+        "subject": {"model": r.floors},
+    }
+    return [(whole | made(device), None)]
+
+
+def copies(r: Request, device: str) -> list[Judged]:
+    """How near generated pictures come to training pictures, beside how near held-out ones come; and a sheet of the
+    nearest."""
+    assert r.nearest
+    assert r.reference
+    check_writable(r.nearest, "nearest")
+    held_out = sources.Reference(r.reference, r.seed)
+    source = judged(r, held_out, device)
+    shards = r.training or (source.model.config.data.shards if isinstance(source, sources.Generated) else "")
+    training = sources.Reference(shards, r.seed, setting="training")
+    for reference in (held_out, training):
+        suite.check_resolution(reference, source)
+    network = networks.load("trunk", Settings(r.networks, False, r.seed), device)
+    others = min(r.reference_count or held_out.count, held_out.count)
+
+    def features(pictures: sources.Source | sources.Reference, count: int, label: str) -> torch.Tensor:
+        look = lambda numbers: network.see(pictures.pick(numbers).to(device), numbers)
+        return suite.in_blocks(count, look, label).get("trunk", torch.zeros(0))
+
+    fake, real = features(source, len(source.captions), "pictures"), features(held_out, others, "held out")
+    seen = features(training, training.count, "training")
+    rows: dict[str, torch.Tensor] = {}
+    notes: list[str] = []
+    if len(seen):  # on the first process
+        rows = nearest.compute(fake, real, seen)
+        nearest.sheet({"generated": (source, fake), "held out": (held_out, real)}, training, seen).save(r.nearest)
+        print(f"{network.title}: {training.count} training pictures of {shards}; the nearest are shown in {r.nearest}")
+        with suite.noting(notes):
+            sources.overlap(shards, held_out)
+        for line in notes:
+            print(f"note: {line}", file=sys.stderr)
+    result = {
+        "format": compare.FORMAT,
+        "scores": {k: float(v.mean()) for k, v in rows.items()},
+        "intervals": {k: intervals.of_mean(v) for k, v in rows.items()},
+        "protocol": suite.protocol.describe(source, [], {"trunk": network}, held_out, others, 0, r.seed)
+        | {"training": training.digest()},
+        "subject": source.describe(),
+        "judges": {"trunk": network.title},
+        "notes": notes,
+    }
+    return [(result | made(device), None)]
 
 
 def made(device: str) -> dict[str, Any]:
@@ -247,10 +339,11 @@ def default_path(r: Request, result: dict[str, Any]) -> Path:
     """out/score-x-000000077.json."""
     what = Path(r.pictures or result["subject"]["model"])
     label = "-".join(p for p in what.parts[-3:] if p not in ("checkpoints", "/", "runs")).replace(":", "-")
-    return Path("out") / f"{'agreement' if r.agreement else 'score'}-{label}.json"
+    kind = "agreement" if r.agreement else "floors" if r.floors else "nearest" if r.nearest else "score"
+    return Path("out") / f"{kind}-{label}.json"
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, setting: str = "json") -> None:
     """UserError for a file that could not be written. Leaves none behind."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -259,4 +352,4 @@ def check_writable(path: Path) -> None:
         if not there:
             path.unlink()
     except OSError as error:
-        raise UserError(f"--json {path}: {error.strerror}; choose another file") from None
+        raise UserError(f"--{setting} {path}: {error.strerror}; choose another file") from None

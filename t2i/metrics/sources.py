@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -132,7 +132,7 @@ class Generated:
     noise: str = "const"
     captioned = True
     encoding = "lossless"
-    resize = None
+    resize: int | None = None
 
     @property
     def resolution(self) -> int:
@@ -283,4 +283,27 @@ def overlap(train: str, reference: Reference, cache: str | Path = "shards/.cache
     return found
 
 
-Source = Generated | Folder
+class Source(Protocol):
+    """What pictures to be judged are to a metric: Generated, Folder, or a class of your own."""
+
+    captions: list[Caption]  # a picture each
+    resize: int | None  # what they were brought to, where they had another size
+
+    @property
+    def captioned(self) -> bool: ...
+
+    @property
+    def resolution(self) -> int: ...
+
+    @property
+    def encoding(self) -> str:
+        """How they were kept: lossless, JPEG …"""
+
+    def pick(self, numbers: Sequence[int]) -> Tensor:
+        """[N, 3, H, W] in [-1, 1]."""
+
+    def pairs(self, count: int) -> list[tuple[int, int]]:
+        """At most `count` pairs of numbers of one caption."""
+
+    def describe(self) -> dict[str, Any]:
+        """What was judged, for the JSON."""

@@ -1,6 +1,6 @@
 """Models of Hugging Face's transformers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from t2i.errors import UserError
 MAX_WORDS = 77  # models that could read more are held to CLIP's length: words have one shape [B, L, C']
 
 
-def read(name: str, where: str) -> Pretrained:
-    """A two-tower model (CLIP, SigLIP), CLIP's text tower alone, or any encoder (T5, BERT and their kin)."""
+def reader(name: str, where: str, kind: str = "encoder") -> Callable[..., Any]:
+    """part(cls, **options): what a class of transformers reads of a model of the hub, or of a folder; nothing of it
+    runs. kind: what users know `name` as. UserError where there is no such folder or it cannot be read."""
     local = Path(where).is_dir()
     if not local and (where.startswith((".", "/", "~")) or where.count("/") > 1):
-        raise UserError(f"encoder {name!r}: no such folder: {Path(where).absolute()}")
+        raise UserError(f"{kind} {name!r}: no such folder: {Path(where).absolute()}")
 
     def part(cls: Any, **options: Any) -> Any:
         options["trust_remote_code"] = False
@@ -30,8 +31,14 @@ def read(name: str, where: str) -> Pretrained:
             with reading():
                 return cls.from_pretrained(where, local_files_only=True, **options)
         except Exception as error:  # a damaged file makes the readers raise whatever it leads them to
-            raise UserError(f"encoder {name!r}: cannot be read: {reason(error)}") from None
+            raise UserError(f"{kind} {name!r}: cannot be read: {reason(error)}") from None
 
+    return part
+
+
+def read(name: str, where: str) -> Pretrained:
+    """A two-tower model (CLIP, SigLIP), CLIP's text tower alone, or any encoder (T5, BERT and their kin)."""
+    part = reader(name, where)
     config = part(transformers.AutoConfig)
     tokenizer = part(transformers.AutoTokenizer)
     if tokenizer.pad_token is None:  # of models that were trained without padding; attention never sees it
