@@ -123,6 +123,7 @@ def test_rows_and_seeds_become_runs(here):
         ({"rws": {}}, ["rws", "'rows'"]),
         ({"seeds": [0, "x"]}, ["seeds", "whole numbers"]),
         ({"pictures": -1}, ["pictures=-1"]),
+        ({"pictures": 2, "reference": "pipe:touch x"}, ["reference=pipe:touch x", "runs no command"]),
         ({"name": "a b"}, ["name=a b"]),
         ({"scores": {"s": "true {run}"}}, ["score s", "{json}"]),
         ({"scores": {"s": "true {json} {data.shard}"}}, ["score s", "{data.shard}", "'data.shards'"]),

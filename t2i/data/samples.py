@@ -66,14 +66,15 @@ def decode(samples: Sequence[Sample]) -> None:
 class Samples:
     """All samples of a set of shards, by number."""
 
-    def __init__(self, shards: str, cache: str | Path = "shards/.cache"):
-        """shards: folder, tar, glob with braces, http(s)://… or pipe:…; several joined by '::'.
+    def __init__(self, shards: str, cache: str | Path = "shards/.cache", here: bool = False):
+        """shards: folder, tar, glob with braces, http(s)://… or pipe:…; several joined by '::'. here: only what is on
+        this machine, UserError for the rest: where the name is that of a file and not the user's own.
 
         Without a manifest each tar is looked through now, and a remote one fetched, because the count is needed.
         """
         self.source = shards
         self.complaints: list[str] = []  # what looks wrong with the shards
-        self.shards = find(shards, Path(cache), self.complaints)
+        self.shards = find(shards, Path(cache), self.complaints, here)
         for shard in self.shards:
             if shard.samples < 0:
                 index = shard.index()

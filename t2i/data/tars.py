@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -19,6 +20,9 @@ from t2i import files
 from t2i.data.manifest import Record, read_manifest
 from t2i.errors import UserError, one_line
 from t2i.files import is_url
+
+
+MOST = 1_000_000  # shards that braces may stand for
 
 
 class BadSample(Exception):
@@ -167,8 +171,16 @@ def _download(url: str, path: Path) -> None:
         files.fetch(url, path)
 
 
-def find(shards: str, cache: Path, complaints: list[str]) -> list[Shard]:
-    """What `data.shards` names, in order, with what the manifests know. Adds to complaints what looks wrong."""
+def find(shards: str, cache: Path, complaints: list[str], here: bool = False) -> list[Shard]:
+    """What `data.shards` names, in order, with what the manifests know. Adds to complaints what looks wrong.
+
+    here: UserError for what would run or be fetched: of names that are not the user's own word.
+    """
+    if here and (is_url(shards.removeprefix("file:")) or re.search(r"::|\$", shards)):
+        raise UserError(f"data.shards={shards}: not looked at, only shards on this machine are")
+    many = math.prod(1 + abs(int(b) - int(a)) for a, b in re.findall(r"(\d{1,20})\.\.(\d{1,20})", shards))
+    if many > MOST:
+        raise UserError(f"data.shards={shards}: {many} shards; at most {MOST}")
     try:
         urls = expand_urls(shards)
     except (ValueError, AssertionError) as error:  # unbalanced braces; an environment variable that is not set
@@ -178,12 +190,14 @@ def find(shards: str, cache: Path, complaints: list[str]) -> list[Shard]:
     def manifest(folder: str) -> dict[str, Record]:
         if folder not in manifests:
             read = _remote_manifest(folder) if is_url(folder) else read_manifest(Path(folder))
-            manifests[folder] = {record["file"]: record for record in (read or {}).get("shards", [])}
+            manifests[folder] = _listed(read, folder)
         return manifests[folder]
 
     found: list[Shard] = []
     for url in urls:
         url = re.sub(r"^file:(//)?", "", url)
+        if here and is_url(url):  # behind braces
+            raise UserError(f"data.shards={shards}: not looked at, only shards on this machine are")
         if url.startswith("pipe:"):
             paths = [url]
         elif is_url(url) and not url.endswith(".tar"):
@@ -221,6 +235,29 @@ def find(shards: str, cache: Path, complaints: list[str]) -> list[Shard]:
         if shard.bytes not in (-1, size):
             complaints.append(f"{shard.url}: {size} bytes, but the manifest says {shard.bytes}: cut off or replaced")
     return found
+
+
+_TYPES = {"samples": int, "bytes": int, "sha256": str, "clip": str}
+
+
+def _listed(manifest: Any, folder: str) -> dict[str, Record]:
+    """File name → record of a manifest, which may be anybody's: files beside it, numbers that are some."""
+    if manifest is None:
+        return {}
+    try:
+        records = {record["file"]: record for record in manifest["shards"]}
+        for name, record in records.items():
+            if not isinstance(name, str) or name in ("", ".", "..") or "/" in name:
+                raise ValueError(f"names {name!r}, which is no file beside it")
+            for key, kind in _TYPES.items():
+                value = record.get(key, kind())
+                if type(value) is not kind or (kind is int and not 0 <= value < 2**50):
+                    raise ValueError(f"{name}: {key}={value!r}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{folder}/manifest.json: damaged ({one_line(error)}); bring it back, or take it away"
+        ) from None
+    return records
 
 
 def _remote_manifest(folder: str) -> dict[str, Any] | None:
