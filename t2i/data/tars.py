@@ -21,7 +21,6 @@ from t2i.data.manifest import Record, read_manifest
 from t2i.errors import UserError, one_line
 from t2i.files import is_url
 
-
 MOST = 1_000_000  # shards that braces may stand for
 
 
@@ -237,7 +236,7 @@ def find(shards: str, cache: Path, complaints: list[str], here: bool = False) ->
     return found
 
 
-_TYPES = {"samples": int, "bytes": int, "sha256": str, "clip": str}
+_TYPES: dict[str, type] = {"samples": int, "bytes": int, "sha256": str, "clip": str}
 
 
 def _listed(manifest: Any, folder: str) -> dict[str, Record]:
@@ -251,7 +250,7 @@ def _listed(manifest: Any, folder: str) -> dict[str, Record]:
                 raise ValueError(f"names {name!r}, which is no file beside it")
             for key, kind in _TYPES.items():
                 value = record.get(key, kind())
-                if type(value) is not kind or (kind is int and not 0 <= value < 2**50):
+                if type(value) is not kind or (isinstance(value, int) and not 0 <= value < 2**50):
                     raise ValueError(f"{name}: {key}={value!r}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
