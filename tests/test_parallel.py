@@ -55,6 +55,9 @@ STYLEGAN3 = [
     "discriminator.self_attention=[8]",
 ]  # fmt: skip
 STYLEGAN3_CASES = ("adversarial", "r1", "path_length", "word_region")
+# The logit of LAFITE's published code is summed over the batch, which is that of all processes.
+PUBLISHED = ["discriminator.text=lafite_published"]
+PUBLISHED_CASES = ("adversarial", "matching", "r1", "ma_gp")
 
 
 class Recorder(torch.optim.SGD):
@@ -99,7 +102,12 @@ def looks(vgg: Vgg) -> SimpleNamespace:
 def gradients() -> dict[str, dict[str, torch.Tensor]]:
     """Case → the gradients of D and of G in its last step, of both backbones."""
     stylegan3 = gradients_of(SETTINGS + STYLEGAN3, STYLEGAN3_CASES)
-    return gradients_of(SETTINGS, CASES) | {f"stylegan3, {name}": x for name, x in stylegan3.items()}
+    published = gradients_of(SETTINGS + PUBLISHED, PUBLISHED_CASES)
+    return (
+        gradients_of(SETTINGS, CASES)
+        | {f"stylegan3, {name}": x for name, x in stylegan3.items()}
+        | {f"published, {name}": x for name, x in published.items()}
+    )
 
 
 def gradients_of(overrides: list[str], cases) -> dict[str, dict[str, torch.Tensor]]:

@@ -1,10 +1,7 @@
 """Items computed ahead, in order, by other processes."""
 
-import ctypes
-import multiprocessing
 import os
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
@@ -13,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from t2i import files
 from t2i.errors import UserError
 
 
@@ -70,15 +68,4 @@ def _start_worker(number: int) -> None:
     # does not raise an error over there.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    end_with_parent()
-
-
-def end_with_parent() -> None:
-    """Lets the kernel kill this process as soon as the one that forked it is gone, however that ended; on Linux.
-
-    Elsewhere torch's workers ask for their parent every few seconds."""
-    if sys.platform == "linux":
-        parent = multiprocessing.parent_process()
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if parent and os.getppid() != parent.pid:  # it was gone before
-            os._exit(1)
+    files.end_with_parent()
