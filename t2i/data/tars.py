@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import json
+import logging
 import math
 import os
 import re
@@ -20,6 +21,8 @@ from t2i import files
 from t2i.data.manifest import Record, read_manifest
 from t2i.errors import UserError, one_line
 from t2i.files import is_url
+
+log = logging.getLogger(__name__)
 
 MOST = 1_000_000  # shards that braces may stand for
 
@@ -58,6 +61,14 @@ class Shard:
     def index(self) -> "_Index":
         if self._index is None:
             self._index = _Index(self.path())
+            if 0 <= self.samples < len(self._index.keys):
+                log.warning(
+                    "%s: %d samples, of which its manifest counts %d and the rest is not read; make the shards "
+                    "again, or take the manifest away",
+                    self.name,
+                    len(self._index.keys),
+                    self.samples,
+                )
         return self._index
 
     def read(self, number: int) -> tuple[str, dict[str, memoryview]]:
@@ -126,29 +137,35 @@ class _Index:
         self.keys, self.names, self.whole = [], [], False
         rows: list[dict[str, tuple[int, int]]] = []
         try:
+            end = os.path.getsize(path)
             # r: no compression, which would allow no reading from the middle
-            with tarfile.open(path, "r:") as tar:
-                end = os.path.getsize(path)
+            with tarfile.open(path, "r:", tarinfo=_Member) as tar:
+                before = -1
                 for member in tar:
+                    # A size that is negative, or that an extended header made so, would lead back or past the end.
+                    if not before < tar.offset or member.size < 0 or member.offset_data + member.size > end:
+                        raise tarfile.ReadError("a size that cannot be")
+                    before = tar.offset
+                    if not member.isfile():
+                        continue
                     folder, _, name = member.name.rpartition("/")
                     stem, _, extension = name.partition(".")
-                    if not member.isfile() or member.offset_data + member.size > end:
-                        continue
                     key = f"{folder}/{stem}" if folder else stem
                     if extension not in self.names:
                         self.names.append(extension)
                     if not self.keys or self.keys[-1] != key:
                         self.keys.append(key)
                         rows.append({})
-                    rows[-1][extension] = (member.offset_data, member.size)
+                    # Of a sparse file not all is there; without a byte it is a broken one.
+                    rows[-1][extension] = (member.offset_data, 0 if member.issparse() else member.size)
                 # tarfile takes a damaged header for the end: a true end is a block of zeros.
                 with open(path, "rb") as file:
                     file.seek(tar.offset)
                     self.whole = file.read(512) == bytes(512)
-        except (tarfile.TarError, EOFError):
-            pass  # what came before the damage can be used
         except OSError as error:
             raise UserError(f"data.shards: cannot read {path}: {one_line(error)}; bring it back") from None
+        except Exception:  # tarfile raises whatever damage leads it to; what came before the damage can be used
+            self.whole = False
         self.spans = np.zeros((len(rows), 2 + 2 * len(self.names)), np.int64)
         for i, row in enumerate(rows):
             self.spans[i, 0] = min(offset for offset, _ in row.values())
@@ -156,6 +173,16 @@ class _Index:
             for name, span in row.items():
                 column = 2 + 2 * self.names.index(name)
                 self.spans[i, column : column + 2] = span
+
+
+class _Member(tarfile.TarInfo):
+    """A header whose size can be, before tarfile reads so much, or goes there."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> Any:
+        file: Any = tar.fileobj
+        if not 0 <= self.size <= os.fstat(file.fileno()).st_size:
+            raise tarfile.ReadError("a size that cannot be")
+        return super()._proc_member(tar)  # type: ignore[misc]
 
 
 # --- which shards
