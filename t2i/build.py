@@ -8,7 +8,6 @@ from torch import nn
 
 from t2i import conditioning, encoders, losses, nets, stages
 from t2i.config import Adam, Config
-from t2i.encoders.frozen import learning
 from t2i.encoders.text import load_text_encoder
 from t2i.errors import UserError
 from t2i.nets.contract import Dimensions
@@ -80,8 +79,8 @@ def build(config: Config, device: torch.device, precision: str = "fp32", rank: i
         encoders={name: encoders.load(name, config.encoders, device, layout) for name in sorted(guides)},
         perturb=perturb,
         learnt=learnt,
-        d_optimizer=_adam(config.optim.d, [*learning(D), *learning(learnt)], device),
-        g_optimizer=_adam(config.optim.g, learning(G) + (learning(perturb) if perturb else []), device),
+        d_optimizer=_adam(config.optim.d, {"D": D, "learnt": learnt}, device),
+        g_optimizer=_adam(config.optim.g, {"G": G} | ({"perturb": perturb} if perturb else {}), device),
         scaler=torch.amp.GradScaler(device.type, enabled=precision == "fp16"),
         device=device,
         precision=precision,
@@ -91,6 +90,12 @@ def build(config: Config, device: torch.device, precision: str = "fp32", rank: i
     )
 
 
-def _adam(options: Adam, parameters: list[nn.Parameter], device: torch.device) -> torch.optim.Adam:
-    """With learning rate and betas that every step sets anew."""
+def _adam(options: Adam, parts: dict[str, nn.Module], device: torch.device) -> torch.optim.Adam:
+    """Of all that learns in named parts; with learning rate and betas that every step sets anew."""
+    parameters = [
+        (f"{part}.{name}", p)
+        for part, module in parts.items()
+        for name, p in module.named_parameters()
+        if p.requires_grad
+    ]
     return torch.optim.Adam(parameters, eps=options.eps, fused=device.type in ("cuda", "cpu"))

@@ -372,6 +372,18 @@ def to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(config)))
 
 
+def read_stored(file: Path) -> Config:
+    """The configuration of a run's folder, as to_yaml wrote it. UserError where it is anything else."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("refers to itself")  # such references can stand for more than any memory holds
+        values = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(" ".join(str(error).split())) from None
+    return from_dict(values)
+
+
 def from_dict(values: dict[str, Any]) -> Config:
     """A Config from the plain dict that `dataclasses.asdict` gave, as stored in a checkpoint.
 

@@ -118,7 +118,7 @@ def prepare(run: Run, folder: Path) -> Evaluation | None:
             if stages.resolutions(run.settings):
                 notes.append(f"eval: pictures are judged from model.resolution={run.settings.model.resolution} on")
             with noting(notes):
-                overlap(run.config.data.shards, reference, run.config.data.cache)
+                overlap(run.config.data.shards, reference)
             for line in notes:
                 log.warning("%s", line)
         return Evaluation(suite, captions, best, folder)

@@ -3,10 +3,13 @@
 Libraries are imported where they are used: most who import this file need none of them, and commands answer at once.
 """
 
+import ctypes
 import hashlib
 import json
+import multiprocessing
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -97,6 +100,18 @@ def lock(path: Path, taken: str = "") -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+def end_with_parent() -> None:
+    """Lets the kernel kill this process as soon as the one that started it is gone, however that ended; on Linux.
+
+    Elsewhere torch's workers ask for their parent every few seconds.
+    """
+    if sys.platform == "linux":
+        parent = multiprocessing.parent_process()
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if parent and os.getppid() != parent.pid:  # it was gone before
+            os._exit(1)
 
 
 # ---- digests

@@ -29,11 +29,9 @@ class Log:
         config = run.config
         self.folder, self.config = folder, config
         self.prompts = prompts[: config.log.grid]
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
         self.metrics = folder / "metrics.jsonl"
-        _forget(self.metrics, run.step)
-        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=run.images)
+        _forget(self.metrics, run.step, begun=bool(run.sums))
+        self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=run.images + 1)
         self.clock, self.clock_images = time.monotonic(), run.images
         self.bar = tqdm(
             total=config.train.kimg,
@@ -48,18 +46,18 @@ class Log:
     def step(self, run: Run, terms: dict[str, Tensor], broken: int) -> None:
         """Collects the terms of a step; every `log.every` steps writes their means."""
         for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, torch.zeros((), device=value.device)) + value.float()
-            self.counts[name] = self.counts.get(name, 0) + 1
+            run.sums[name] = run.sums.get(name, torch.zeros((), device=value.device)) + value.float()
+            run.counts[name] = run.counts.get(name, 0) + 1
         self.bar.update(min(run.images / 1000, self.config.train.kimg) - self.bar.n)
         if run.step % self.config.log.every == 0:
             self.write(run, broken)
 
     def write(self, run: Run, broken: int) -> None:
-        if not self.sums:
+        if not run.sums or run.images == self.clock_images:
             return
         seconds = time.monotonic() - self.clock
         images = run.images - self.clock_images
-        values = {name: float(value / self.counts[name]) for name, value in self.sums.items()}
+        values = {name: float(value / run.counts[name]) for name, value in run.sums.items()}
         for name, network in (("G", run.G), ("D", run.D)):
             values |= {f"{name}/{k}": float(v) for k, v in network.watch().items()}
         values |= {
@@ -70,7 +68,7 @@ class Log:
             "broken_samples": broken,
         }
         self.clock, self.clock_images = time.monotonic(), run.images
-        self.sums, self.counts = {}, {}
+        run.sums, run.counts = {}, {}
         with self.metrics.open("a") as file:
             file.write(json.dumps({"step": run.step, "kimg": run.images / 1000, **values}) + "\n")
         for name, value in values.items():
@@ -126,16 +124,18 @@ def describe(run: Run, pictures: int, folder: Path) -> str:
     )
 
 
-def _forget(path: Path, step: int) -> None:
-    """Drops lines after a step: a run killed after its last checkpoint takes those steps again."""
+def _forget(path: Path, step: int, begun: bool) -> None:
+    """Drops lines after a step: a run killed after its last checkpoint takes those steps again. begun: and the line of
+    that step itself, which was written before its time because the run ended there; its terms will be in the next."""
     if not path.is_file():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").split("\n"):
         try:
-            if json.loads(line)["step"] <= step:
+            values = json.loads(line)
+            if values["step"] < step or (values["step"] == step and not (begun and "seconds_per_kimg" in values)):
                 kept.append(line + "\n")
-        except (json.JSONDecodeError, KeyError):  # a line cut by the kill
+        except (ValueError, KeyError, TypeError):  # a line cut by the kill
             continue
     write_text(path, "".join(kept))
 

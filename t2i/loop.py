@@ -68,7 +68,7 @@ def resume(run: Run, folder: Path) -> None:
     if found and settings.resume == "never":
         raise UserError(f"resume=never but {folder} has checkpoints; choose another name= or use resume=auto")
     if found:
-        checkpoint.load(run, found[-1])
+        checkpoint.resume(run, folder)
 
 
 def steps(run: Run, place: Launch, folder: Path, data: Loader) -> bool:

@@ -7,30 +7,30 @@ perhaps discriminator.safetensors, whose logit the search reads. None executes a
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from omegaconf.errors import OmegaConfBaseException
-from safetensors import SafetensorError
 from torch import Tensor
 
-from t2i import build, stages
+from t2i import build, stages, weights
 from t2i import config as configuration
 from t2i.config import Config
+from t2i.encoders.pretrained.named import named_by
 from t2i.encoders.text import load_text_encoder
 from t2i.errors import UserError, closest, one_line
+from t2i.files import sha256
 from t2i.interfaces import Judgement, Stage, Text
 from t2i.machine import find_device
 from t2i.rng import SampleRng
 from t2i.version import __version__
+from t2i.weights import AGAIN
 
 FORMAT = 2  # of model.json; rises when older code could no longer read a new folder
 WEIGHTS, CRITIC, DESCRIPTION = "generator.safetensors", "discriminator.safetensors", "model.json"
-AGAIN = "copy or make it again"
 RUNS, SHIPPED = Path("runs"), Path(__file__).parent / "assets" / "scenes-stylegan2"
 
 
@@ -45,6 +45,7 @@ class Model:
     path: Path  # the model folder it came from
     device: torch.device
     stage: Stage | None = None  # where its growth stood; None: finished
+    digests: Mapping[str, str] = field(default_factory=dict)  # file → SHA-256, as its description says
 
     @property
     def resolution(self) -> int:
@@ -133,40 +134,30 @@ def save_model(
     stage: Stage | None = None,
     discriminator_state: Mapping[str, Tensor] | None = None,
     dtype: torch.dtype | None = None,
+    beside: Sequence[str] = (),
 ) -> None:
     """Writes a model folder. dtype=torch.float16 halves it, for shipping; None keeps each tensor's own type.
 
-    stage: where its growth stands, which is how it will draw; None: finished.
-
+    stage: where its growth stands, which is how it will draw; None: finished. beside: files that lie in the folder
+    already, whose SHA-256 belongs into model.json too.
     model.json is written last, so a folder that has it is complete. A full disk raises OSError.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    files = {WEIGHTS: _storable(generator_state, dtype, folder)}
+    weights.write(folder / WEIGHTS, generator_state, dtype)
     if discriminator_state is not None:
-        files[CRITIC] = _storable(discriminator_state, dtype, folder)
-    for file, state in files.items():
-        (folder / file).write_bytes(safetensors.torch.save(state))
+        weights.write(folder / CRITIC, discriminator_state, dtype)
+    present = [folder / name for name in (WEIGHTS, CRITIC, *beside) if (folder / name).is_file()]
     description = {
         "format": FORMAT,
         "version": __version__,
         "kimg": kimg,
         "text_dim": text_dim,
         "stage": asdict(stage or Stage(config.model.resolution)),
+        "sha256": {file.name: sha256(file) for file in present},
         "config": asdict(config),
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-
-
-def _storable(state: Mapping[str, Tensor], dtype: torch.dtype | None, folder: Path) -> dict[str, Tensor]:
-    """Weights as safetensors takes them."""
-    stored = {}
-    for name, value in state.items():
-        kept = value.detach().to("cpu", dtype if value.is_floating_point() else None)
-        if not torch.isfinite(kept).all():
-            raise UserError(f"{folder}: weight {name} is not finite{f' as {dtype}' if dtype else ''}; nothing written")
-        stored[name] = kept.clone(memory_format=torch.contiguous_format)  # two names may share one storage
-    return stored
 
 
 def load_model(path: str | Path | None = None, device: str | torch.device | None = "cpu") -> Model:
@@ -178,9 +169,9 @@ def load_model(path: str | Path | None = None, device: str | torch.device | None
     """
     device = find_device(device)
     folder = find_model(path)
-    config, text_dim, kimg, stage = _read_description(folder / DESCRIPTION)
+    config, text_dim, kimg, stage, digests = read_description(folder / DESCRIPTION)
     try:
-        text_encoder = load_text_encoder(config.encoders.text, device)
+        text_encoder = load_text_encoder(named_by(config.encoders.text, folder), device)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from None
     if text_encoder.dim != text_dim:
@@ -188,10 +179,10 @@ def load_model(path: str | Path | None = None, device: str | torch.device | None
             f"{folder}: trained with a text encoder of width {text_dim}, but encoders.text={config.encoders.text} "
             f"has {text_encoder.dim}; put the encoder it was trained with there"
         )
-    generator = build.generator(config, text_encoder.dim, text_encoder.word_dim)
-    _load_weights(generator, folder / WEIGHTS)
+    sizes = (text_encoder.dim, text_encoder.word_dim)
+    generator = weights.load(folder / WEIGHTS, digests, lambda: build.generator(config, *sizes))
     generator = generator.eval().requires_grad_(False).to(device)
-    return Model(generator, text_encoder, config, kimg, folder, device, stage)
+    return Model(generator, text_encoder, config, kimg, folder, device, stage, digests)
 
 
 def load_discriminator(model: Model) -> Callable[[Tensor, Text], Judgement] | None:
@@ -199,19 +190,14 @@ def load_discriminator(model: Model) -> Callable[[Tensor, Text], Judgement] | No
     on which others are judged beside it. None where the model's folder has none."""
     if not (model.path / CRITIC).is_file():
         return None
-    critic = build.discriminator(model.config, model.text_encoder.dim, model.text_encoder.word_dim)
-    _load_weights(critic, model.path / CRITIC)
+    config = model.config
+    if trunk := getattr(config.discriminator, "trunk", ""):
+        trunk = named_by(trunk, model.path)
+        config = replace(config, discriminator=replace(config.discriminator, trunk=trunk))
+    sizes = (model.text_encoder.dim, model.text_encoder.word_dim)
+    critic: Any = weights.load(model.path / CRITIC, model.digests, lambda: build.discriminator(config, *sizes))
     critic.judge_alone()
     return partial(critic.eval().requires_grad_(False).to(model.device), stage=model.stage)
-
-
-def _load_weights(network: torch.nn.Module, file: Path) -> None:
-    try:
-        network.load_state_dict(safetensors.torch.load_file(file))
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{file}: cannot be read ({one_line(error)}); {AGAIN}") from None
-    except RuntimeError as error:
-        raise UserError(f"{file}: does not fit the config in {DESCRIPTION} ({one_line(error)}); {AGAIN}") from None
 
 
 def find_model(path: str | Path | None = None) -> Path:
@@ -249,11 +235,11 @@ def newest_checkpoint(run: Path) -> Path | None:
     return next(reversed(checkpoints(run)), None)
 
 
-def _read_description(path: Path) -> tuple[Config, int, float, Stage]:
-    """model.json → config, text_dim, kimg, stage."""
+def read_description(path: Path) -> tuple[Config, int, float, Stage, dict[str, str]]:
+    """model.json → config, text_dim, kimg, stage, digests of files."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({one_line(error)}); {AGAIN}") from None
     if not isinstance(values, dict) or not isinstance(values.get("format"), int):
         raise UserError(f"{path}: not the description of a model; {AGAIN}")
@@ -268,11 +254,14 @@ def _read_description(path: Path) -> tuple[Config, int, float, Stage]:
             raise UserError(f"stage.resolution={stage.resolution}: none of the config's")
         if not 0 <= stage.alpha <= 1:
             raise UserError(f"stage.alpha={stage.alpha}: from 0 to 1")
-        return config, int(values["text_dim"]), float(values["kimg"]), stage
+        kimg, digests = float(values["kimg"]), values.get("sha256", {})
+        if not math.isfinite(kimg) or not all(isinstance(x, str) for x in [*digests, *digests.values()]):
+            raise ValueError("kimg or sha256 is none")
+        return config, int(values["text_dim"]), kimg, stage, dict(digests)
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: {getattr(error, 'full_key', '') or 'config'}: {reason}; {written}") from None
-    except (UserError, TypeError, ValueError, OverflowError) as error:
+    except (UserError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: {one_line(error)}; {written}") from None
     except KeyError as error:
         raise UserError(f"{path}: lacks {error}; {AGAIN}") from None

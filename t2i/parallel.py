@@ -33,9 +33,21 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
+        return _Share.apply(gradient)
+
+
+class _Share(torch.autograd.Function):
+    """The backward of _Gather, and the other way round, so that penalties may differentiate twice."""
+
+    @staticmethod
+    def forward(ctx, gradient: Tensor) -> Tensor:
         gradient = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
-        return gradient[dist.get_rank() :: dist.get_world_size()]
+        return gradient[dist.get_rank() :: dist.get_world_size()].clone()
+
+    @staticmethod
+    def backward(ctx, x: Tensor) -> Tensor:
+        return _Gather.apply(x)
 
 
 def gather(x: Tensor) -> Tensor:

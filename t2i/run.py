@@ -53,6 +53,8 @@ class Run:
     ada_p: float = 0.0
     ada_signs: list[float] = field(default_factory=list)  # mean sign of D(real), a number a step since adjusting p
     memory: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)  # what losses keep from step to step
+    sums: dict[str, torch.Tensor] = field(default_factory=dict)  # of each term since the last line of the log
+    counts: dict[str, int] = field(default_factory=dict)  # and of how many steps
 
     @property
     def config(self) -> Config:
@@ -110,7 +112,7 @@ class Run:
         }  # fmt: skip
         return {name: part for name, part in parts.items() if part is not None}
 
-    NUMBERS = ("part", "step", "images", "ada_p", "ada_signs", "memory")
+    NUMBERS = ("part", "step", "images", "ada_p", "ada_signs", "memory", "sums", "counts")
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on, as tensors and plain values (loads with weights_only=True).
@@ -124,23 +126,66 @@ class Run:
             "random": _random_state(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts the run into a state. Raises what torch raises where it does not fit."""
+    def load_state_dict(self, state: dict[str, Any]) -> list[str]:
+        """Puts the run into a state. Raises what torch raises where it does not fit.
+
+        Parts that the losses of one configuration have and those of the other do not (a discriminator's regions, learnt
+        temperatures) begin anew, or are left behind: a line for each is returned.
+        """
+        lines: list[str] = []
+        if (self.perturb is None) != (state.get("perturb") is None):
+            raise ValueError("text.source=image_nn has a network of its own")
         for name, part in self.modules().items():
+            stored = state.get(name)
             if isinstance(part, torch.optim.Optimizer):
-                # The configuration's learning rate and betas, which may have been changed, not the stored ones.
-                options = [{k: v for k, v in group.items() if k != "params"} for group in part.param_groups]
-                part.load_state_dict(state[name])
-                for group, given in zip(part.param_groups, options, strict=True):
-                    group.update(given)
+                _load_moments(part, state[name])
+            elif isinstance(part, torch.amp.GradScaler):
+                if stored:  # a run that was not fp16 until now has no scale
+                    part.load_state_dict(stored)
             else:
-                part.load_state_dict(state[name])
+                part.load_state_dict(_fitting(name, part, state[name], lines))
         for name in self.NUMBERS:
             setattr(self, name, state[name])
         if self.part >= len(self.plan):
             raise UserError(f"stages: the run was in number {self.part + 1}, and there are {len(self.plan)}")
         self.memory = {n: {k: x.to(self.device) for k, x in kept.items()} for n, kept in self.memory.items()}
+        self.sums = {name: x.to(self.device) for name, x in self.sums.items()}
         _set_random_state(state["random"])
+        return lines
+
+
+def _fitting(name: str, part: nn.Module, stored: dict[str, Any], lines: list[str]) -> dict[str, Any]:
+    """A module's stored state where whole children of it, of which the other has none, are its own new ones."""
+    own = part.state_dict()
+    child = lambda key: key.partition(".")[0]
+    mine, theirs = {child(key) for key in own}, {child(key) for key in stored}
+    lines += [f"{name}.{key} begins anew" for key in sorted(mine - theirs)]
+    lines += [f"{name}.{key} is left behind" for key in sorted(theirs - mine)]
+    kept = {key: value for key, value in stored.items() if child(key) in mine}
+    return kept | {key: value for key, value in own.items() if child(key) not in theirs}
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, stored: dict[str, Any]) -> None:
+    """Adam's averages, by the names of parameters and as those lie in memory. Learning rate, betas and epsilon are
+    the configuration's, which may have been changed, not the stored ones."""
+    (group,), (old,) = optimizer.param_groups, stored["param_groups"]
+    names = old.get("param_names", group["param_names"])
+    if len(names) != len(old["params"]):
+        raise ValueError("its optimiser is of other parameters")
+    known = {name: stored["state"][n] for name, n in zip(names, old["params"]) if n in stored["state"]}
+    optimizer.state.clear()
+    for name, parameter in zip(group["param_names"], group["params"]):
+        if name not in known:
+            continue
+        if any(x.shape != parameter.shape for key, x in known[name].items() if key != "step"):
+            raise ValueError(f"its averages of {name} have another shape")
+        optimizer.state[parameter] = {
+            # Fused Adam goes by memory: an average must lie there as its parameter does.
+            key: x.clone().float() if key == "step" else torch.empty_like(parameter).copy_(x)
+            for key, x in known[name].items()
+        }
+        if parameter.is_cuda:
+            optimizer.state[parameter]["step"] = optimizer.state[parameter]["step"].to(parameter.device)
 
 
 def _random_state() -> dict[str, Any]:

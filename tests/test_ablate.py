@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -123,6 +124,7 @@ def test_rows_and_seeds_become_runs(here):
         ({"rws": {}}, ["rws", "'rows'"]),
         ({"seeds": [0, "x"]}, ["seeds", "whole numbers"]),
         ({"pictures": -1}, ["pictures=-1"]),
+        ({"pictures": 2, "reference": "pipe:touch x"}, ["reference=pipe:touch x", "runs no command"]),
         ({"name": "a b"}, ["name=a b"]),
         ({"scores": {"s": "true {run}"}}, ["score s", "{json}"]),
         ({"scores": {"s": "true {json} {data.shard}"}}, ["score s", "{data.shard}", "'data.shards'"]),
@@ -429,6 +431,54 @@ def test_the_page_in_a_browser(pretended, tmp_path):
     assert ran.stdout.count('<g class="line"><title>helps</title>') == 2 + 4  # scores and curves
     assert ran.stdout.count('<g class="line">') >= 3 * 4 + 2 * 4
     assert "<script" not in ran.stdout
+
+
+HIT = "document.title='hit'"
+HOSTILE = f"""</script><script>{HIT}</script><img src=x onerror="{HIT}">'" onload='x' &amp;"""
+
+
+class Elements(HTMLParser):
+    """Every element of a page with its attributes."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.found: list[tuple[str, dict]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+
+def test_words_of_prompts_scores_and_errors_stay_words(here, tiny_shards, tmp_path):
+    """As a browser reads the page; Chromium too where there is one."""
+    score = {"command": "true {json}", "higher": [HOSTILE]}
+    path = write(
+        here, name="demo", rows={"base": [], "other": []}, seeds=[0], scores={"probe": score}, prompts=[HOSTILE],
+        overrides=["train.kimg=4", "optim.g.lr=0.004", f"data.shards={tiny_shards}", "model.resolution=16"],
+    )  # fmt: skip
+    a = plan.load(path)
+    for trial in a.trials:
+        pretend(a, trial, 0.5, error=[HOSTILE] if trial.row.name == "other" else ())
+        lines = [{"step": k, "kimg": k, f"D/{HOSTILE}": 0.1 * k, "seconds_per_kimg": 1} for k in range(1, 5)]
+        (trial.folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        file = results.score_file(trial, "probe")
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({HOSTILE: 0.5}))
+    page = report.Page(a, HOSTILE)
+    page.write({})
+    found = Elements(page.html.read_text()).found
+    assert not [tag for tag, _ in found if tag in ("script", "iframe", "object", "embed", "link", "base", "form")]
+    assert not [key for _, attributes in found for key in attributes if key.startswith("on")]
+    assert all(attributes["src"].startswith("data:") for tag, attributes in found if tag == "img")
+    assert page.html.read_text().count("document.title=") >= 3
+    if not BROWSER:
+        pytest.skip("no Chromium on this machine: only the HTML was parsed")
+    free = page.html.read_text().replace("default-src 'none'; ", "")  # nor by the page's own policy alone
+    page.html.write_text(free)
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    flags += [f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom", page.html.resolve().as_uri()]
+    ran = subprocess.run([BROWSER, *flags], capture_output=True, text=True, timeout=120, check=True)
+    assert "<title>Ablation demo</title>" in ran.stdout
 
 
 # ---- processes

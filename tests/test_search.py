@@ -89,6 +89,8 @@ def test_another_search_is_not_resumed(model, tmp_path):
     path = tmp_path / "record.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows[1]["point"] = pack(np.zeros(12))
+    for row in rows:  # by whoever has made the digests so
+        row.pop("sha256", None)
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
     with pytest.raises(UserError, match="generation 0 was made by other versions"):
         search(model, [PROMPT], QUICK, tmp_path, brightness)

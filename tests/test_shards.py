@@ -396,3 +396,51 @@ def test_scenes_are_made_once_and_their_truth_is_kept(tmp_path, run):
     assert status == 0
     assert "scene/s" not in text  # nothing was drawn again
     assert "seed 3 there, 4 asked for" in run(*given, "--seed", 4)[2]
+
+
+def test_two_drawings_to_one_folder_do_not_disturb_each_other(tmp_path):
+    command = [sys.executable, str(SCRIPT), "scenes", "--out", str(tmp_path / "out"), "--count", "300", "--size", "16"]
+    both = [
+        subprocess.Popen([*command, "--workers", "1"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=120)[0] for process in both]
+    codes = sorted(process.returncode for process in both)
+    assert "Traceback" not in "".join(said)
+    assert codes in ([0, 0], [0, 2]), said
+    if codes == [0, 2]:
+        assert any("another make_shards" in text for text in said)
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["samples"] == 300
+    assert not (tmp_path / ".out.drawn").exists()
+
+
+POOL = """
+import os, sys, time
+from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from t2i.files import end_with_parent
+
+def pid(n):
+    time.sleep(0.05)
+    return os.getpid()
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
+        print(*set(pool.map(pid, range(8))), flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's signal at a parent's death")
+def test_processes_that_draw_end_with_the_command_that_was_killed(tmp_path):
+    (tmp_path / "pool.py").write_text(POOL)
+    main = subprocess.Popen([sys.executable, str(tmp_path / "pool.py")], stdout=subprocess.PIPE, text=True)
+    workers = [int(word) for word in main.stdout.readline().split()]
+    assert workers
+    main.kill()
+    main.wait()
+    main.stdout.close()
+    time.sleep(0.3)
+    alive = [pid for pid in workers if Path(f"/proc/{pid}/status").exists()]
+    assert not [pid for pid in alive if "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()]

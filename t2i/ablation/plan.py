@@ -40,6 +40,8 @@ def load(
     _refuse(path, problems)
     first = settings[a.rows[0].name]
     a.reference, a.prompts = a.reference or first.data.shards, a.prompts or first.log.prompts
+    if a.pictures and "pipe:" in a.reference:  # a report is looked at, and should not run anything for it
+        problems.append(f"reference={a.reference}: a report runs no command; name shards, or set pictures: 0")
     for seed in [*a.seeds, *seeds_run(a)]:
         for row in a.rows:
             made = dataclasses.replace(settings[row.name], name=f"{row.name}-{seed}", runs=str(a.folder), seed=seed)

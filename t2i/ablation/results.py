@@ -30,7 +30,7 @@ def changed(trial: Trial) -> list[str]:
     if not newest_checkpoint(trial.folder) or not file.is_file():
         return []
     try:
-        return differences(config.load(file), trial.settings)
+        return differences(config.read_stored(file), trial.settings)
     except UserError as error:
         return [f"{file} cannot be read: {error}"]
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from t2i.benchmark.networks import build_pair, fakes
 from t2i.benchmark.timing import kept, seconds
 from t2i.config import Config
+from t2i.files import end_with_parent
 from t2i.interfaces import Text
 from t2i.log import memory_gb
 from t2i.nets.generators import stylegan3
@@ -97,7 +98,7 @@ def compare(settings: Config, batch: int, repeat: int, device: torch.device) -> 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
     """The function's result in a process of its own, for its own peak of memory."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as pool:
         return pool.submit(function, *arguments).result()
 
 

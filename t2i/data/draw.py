@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from t2i import worlds
+from t2i.files import end_with_parent
 
 
 def draw_world(
@@ -40,7 +41,7 @@ def draw_world(
             described.append(work(i))
             progress(1)
     else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
             for entry in pool.map(work, range(count), chunksize=50):
                 described.append(entry)
                 progress(1)

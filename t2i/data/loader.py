@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from t2i.interfaces import Batch
 from t2i.rng import derive_seed
 
 TRIES = 20  # samples tried in place of one broken one
+ASKED = 5  # of the first samples, what all should be like
 
 log = logging.getLogger(__name__)
 
@@ -182,12 +184,27 @@ class _Batches(Dataset):
         """Raises BadSample where it is unlike the others."""
         if sample.image.shape != self.size:
             raise BadSample(f"{sample.where}: the picture is {_sides(sample.image.shape)}")
+        check_features(sample)
         for name, (dtype, shape) in self.extra.items():
             value = sample.extra.get(name)
             if name == CLIP_TEXT:
                 shape = (len(sample.captions), *shape[1:])
             if value is None or (value.dtype, value.shape) != (dtype, shape):
                 raise BadSample(f"{sample.where}: {name}.npy is missing or of another shape")
+
+
+def check_features(sample: Sample) -> None:
+    """Raises BadSample where stored features are not what make_shards --clip stores."""
+    for name, rows in ((CLIP_IMAGE, 2), (CLIP_TEXT, len(sample.captions))):
+        value = sample.extra.get(name)
+        if value is not None and (value.ndim != 2 or len(value) != rows or value.dtype.kind != "f"):
+            raise BadSample(f"{sample.where}: {name}.npy is {value.dtype} {value.shape}, not {rows} rows of numbers")
+
+
+def _layout(sample: Sample) -> Any:
+    """What a sample must have in common with the others."""
+    fields = {n: (x.dtype, x.shape if n != CLIP_TEXT else x.shape[1:]) for n, x in sample.extra.items()}
+    return sample.image.shape, fields
 
 
 class _Rngs:
@@ -287,13 +304,24 @@ class Loader:
             self._batches.extra.pop(name, None)
 
     def _first(self) -> Sample:
-        """Some readable sample, near the beginning."""
+        """A readable sample near the beginning, like most of those there: the very first may be the odd one."""
+        found: list[Sample] = []
+        reason = "the first are broken"
         for number in range(min(self.count, TRIES)):
             try:
-                return self.samples.read(number)
+                sample = self.samples.read(number)
+                check_features(sample)
+                found.append(sample)
             except BadSample as bad:
                 reason = str(bad)
-        raise UserError(f"data.shards={self.samples.source}: no sample can be read ({reason}); make the shards again")
+            if len(found) == ASKED:
+                break
+        if not found:
+            raise UserError(
+                f"data.shards={self.samples.source}: no sample can be read ({reason}); make the shards again"
+            )
+        kinds = [_layout(sample) for sample in found]
+        return found[kinds.index(max(kinds, key=kinds.count))]
 
     def first_captions(self, count: int) -> list[str]:
         """The first caption each of the first readable samples that differ in it: the same for any start."""

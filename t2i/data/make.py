@@ -1,12 +1,14 @@
 """What make_shards does: shards of given captioned pictures, or of a drawn world."""
 
 import shutil
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from t2i import worlds
+from t2i import files, worlds
 from t2i.data import coco, manifest
 from t2i.data.draw import draw_world
 from t2i.data.manifest import Options
@@ -63,22 +65,26 @@ def make_world(
     }
     if not overwrite and (done := manifest.finished(out, options, source)):
         return done
-    # Beside --out: the same disk, and the same name again after a kill.
     whole = out.resolve()
-    folder = whole.with_name(f".{whole.name}.drawn")
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = whole.with_name(f".{whole.name}.drawn")  # beside --out: the same disk, and the same name after a kill
+    taken = f"--out {out}: another make_shards draws there; wait or change --out"
     try:
-        with tqdm(total=count, unit="scene", mininterval=0.5) as bar:
+        out.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            stack.enter_context(files.lock(out / ".drawing.lock", taken))
+            shutil.rmtree(folder, ignore_errors=True)
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            with tqdm(total=count, unit="scene", mininterval=0.5) as bar:
 
-            def drew(count: int) -> None:
-                bar.update(count)
+                def drew(count: int) -> None:
+                    bar.update(count)
 
-            draw_world(
-                world, folder, count, seed, options.size, list(chosen.values()), only_held_out, workers, drew
-            )  # fmt: skip
-        drawn = coco.read(folder / "annotations.json")
-        return write_shards(drawn, folder / "images", out, options, source, workers, 0.0, overwrite, encode)
+                draw_world(
+                    world, folder, count, seed, options.size, list(chosen.values()), only_held_out, workers, drew
+                )  # fmt: skip
+            drawn = coco.read(folder / "annotations.json")
+            return write_shards(drawn, folder / "images", out, options, source, workers, 0.0, overwrite, encode)
+    except BrokenProcessPool:
+        raise UserError(f"--workers {workers}: one of them was killed, perhaps for want of memory; use fewer") from None
     except OSError as error:
         raise UserError(f"--out {out}: {error.strerror} while drawing; free space or use another folder") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -17,10 +17,11 @@ from torchvision.io import ImageReadMode, decode_image, decode_jpeg
 
 from t2i.data.order import GROUP
 from t2i.data.tars import BadSample, Shard, find, remedy
-from t2i.errors import UserError
+from t2i.errors import UserError, one_line
 
 PICTURES = ("jpg", "jpeg", "png", "webp")
 OPEN = 2 * GROUP  # tars held open
+MOST_PIXELS = 2**26  # of a picture: a few bytes can say that they are more than any memory holds
 
 
 @dataclass(slots=True)
@@ -46,9 +47,14 @@ class Sample:
         """[3, H, W] uint8. Raises BadSample."""
         if self.decoded is None:
             try:
-                self.decoded = (decode_jpeg if self.jpeg else decode_image)(self.coded, mode=ImageReadMode.RGB)
+                image = (decode_jpeg if self.jpeg else decode_image)(self.coded, mode=ImageReadMode.RGB)
             except (RuntimeError, ValueError) as error:  # the decoders' words for any damage
                 raise BadSample(f"{self.where}: {str(error).splitlines()[0]}") from None
+            if image.dtype == torch.uint16:  # 65535 → 255
+                image = ((image.int() + 128) // 257).to(torch.uint8)
+            if image.dtype != torch.uint8 or image.dim() != 3:  # several pictures, for example
+                raise BadSample(f"{self.where}: the picture is {image.dtype} {tuple(image.shape)}")
+            self.decoded = image
         return self.decoded
 
 
@@ -66,14 +72,15 @@ def decode(samples: Sequence[Sample]) -> None:
 class Samples:
     """All samples of a set of shards, by number."""
 
-    def __init__(self, shards: str, cache: str | Path = "shards/.cache"):
-        """shards: folder, tar, glob with braces, http(s)://… or pipe:…; several joined by '::'.
+    def __init__(self, shards: str, cache: str | Path = "shards/.cache", here: bool = False):
+        """shards: folder, tar, glob with braces, http(s)://… or pipe:…; several joined by '::'. here: only what is on
+        this machine, UserError for the rest: where the name is that of a file and not the user's own.
 
         Without a manifest each tar is looked through now, and a remote one fetched, because the count is needed.
         """
         self.source = shards
         self.complaints: list[str] = []  # what looks wrong with the shards
-        self.shards = find(shards, Path(cache), self.complaints)
+        self.shards = find(shards, Path(cache), self.complaints, here)
         for shard in self.shards:
             if shard.samples < 0:
                 index = shard.index()
@@ -138,7 +145,9 @@ def _parse(shard: Shard, key: str, members: dict[str, memoryview], number: int) 
             raise TypeError("captions are not a list")
         texts = [text for text in texts if isinstance(text, str) and text]
         image_id = int(meta.get("image_id", number))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if not -(2**63) <= image_id < 2**63:
+            raise ValueError("image_id is no number of 64 bits")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise BadSample(f"json: {type(error).__name__}: {' '.join(str(error).split())}") from None
     if not texts:
         raise BadSample("no captions")
@@ -148,23 +157,43 @@ def _parse(shard: Shard, key: str, members: dict[str, memoryview], number: int) 
     picture = members.pop(kind)
     if not picture:
         raise BadSample(f"{kind}: no bytes")
+    if (pixels := _pixels(picture)) > MOST_PIXELS:
+        raise BadSample(f"{kind}: says it has {pixels} pixels")
     extra = {}
     for name, data in members.items():
         if name.endswith("npy"):
             try:
                 extra[name.removesuffix(".npy")] = _array(data)
-            except ValueError as error:
-                raise BadSample(f"{name}: {str(error).splitlines()[0]}") from None
+            except Exception as error:  # numpy raises whatever a damaged header leads it to
+                raise BadSample(f"{name}: {one_line(error)}") from None
     return Sample(
         shard, key, texts, image_id, meta, extra, torch.frombuffer(picture, dtype=torch.uint8), kind in ("jpg", "jpeg")
     )
+
+
+def _pixels(picture: memoryview) -> int:
+    """What a PNG or a JPEG says of its size; 0 where that is not known."""
+    if picture[:8] == b"\x89PNG\r\n\x1a\n":
+        return int.from_bytes(picture[16:20], "big") * int.from_bytes(picture[20:24], "big")
+    if picture[:2] != b"\xff\xd8":
+        return 0
+    at = 2
+    while at + 9 < len(picture) and picture[at] == 0xFF:
+        marker = picture[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # the start of a frame
+            return int.from_bytes(picture[at + 5 : at + 7], "big") * int.from_bytes(picture[at + 7 : at + 9], "big")
+        at += 2 + int.from_bytes(picture[at + 2 : at + 4], "big")
+    return 0
 
 
 def _array(data: memoryview) -> np.ndarray:
     """A .npy file's array. numpy.load spends 50 µs on reading a header, and a field's headers are all the same."""
     size = 10 + int.from_bytes(data[8:10], "little")
     dtype, shape = _layout(bytes(data[:size]))
-    return np.frombuffer(data, dtype, offset=size).reshape(shape)
+    array = np.frombuffer(data, dtype, offset=size).reshape(shape)
+    if dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError("holds what is no number")
+    return array
 
 
 @functools.lru_cache(maxsize=100)
@@ -176,4 +205,6 @@ def _layout(header: bytes) -> tuple[np.dtype, tuple[int, ...]]:
     shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
     if by_columns or dtype.hasobject:
         raise ValueError("its array lies by columns or holds objects")
+    if dtype.kind not in "fiub" or not dtype.isnative or dtype.itemsize > 8 or any(n < 0 for n in shape):
+        raise ValueError(f"its array is {dtype.str} {shape}")
     return dtype, shape

@@ -3,6 +3,8 @@
 import glob
 import hashlib
 import json
+import logging
+import math
 import os
 import re
 import shutil
@@ -19,6 +21,10 @@ from t2i import files
 from t2i.data.manifest import Record, read_manifest
 from t2i.errors import UserError, one_line
 from t2i.files import is_url
+
+log = logging.getLogger(__name__)
+
+MOST = 1_000_000  # shards that braces may stand for
 
 
 class BadSample(Exception):
@@ -55,6 +61,14 @@ class Shard:
     def index(self) -> "_Index":
         if self._index is None:
             self._index = _Index(self.path())
+            if 0 <= self.samples < len(self._index.keys):
+                log.warning(
+                    "%s: %d samples, of which its manifest counts %d and the rest is not read; make the shards "
+                    "again, or take the manifest away",
+                    self.name,
+                    len(self._index.keys),
+                    self.samples,
+                )
         return self._index
 
     def read(self, number: int) -> tuple[str, dict[str, memoryview]]:
@@ -123,29 +137,35 @@ class _Index:
         self.keys, self.names, self.whole = [], [], False
         rows: list[dict[str, tuple[int, int]]] = []
         try:
+            end = os.path.getsize(path)
             # r: no compression, which would allow no reading from the middle
-            with tarfile.open(path, "r:") as tar:
-                end = os.path.getsize(path)
+            with tarfile.open(path, "r:", tarinfo=_Member) as tar:
+                before = -1
                 for member in tar:
+                    # A size that is negative, or that an extended header made so, would lead back or past the end.
+                    if not before < tar.offset or member.size < 0 or member.offset_data + member.size > end:
+                        raise tarfile.ReadError("a size that cannot be")
+                    before = tar.offset
+                    if not member.isfile():
+                        continue
                     folder, _, name = member.name.rpartition("/")
                     stem, _, extension = name.partition(".")
-                    if not member.isfile() or member.offset_data + member.size > end:
-                        continue
                     key = f"{folder}/{stem}" if folder else stem
                     if extension not in self.names:
                         self.names.append(extension)
                     if not self.keys or self.keys[-1] != key:
                         self.keys.append(key)
                         rows.append({})
-                    rows[-1][extension] = (member.offset_data, member.size)
+                    # Of a sparse file not all is there; without a byte it is a broken one.
+                    rows[-1][extension] = (member.offset_data, 0 if member.issparse() else member.size)
                 # tarfile takes a damaged header for the end: a true end is a block of zeros.
                 with open(path, "rb") as file:
                     file.seek(tar.offset)
                     self.whole = file.read(512) == bytes(512)
-        except (tarfile.TarError, EOFError):
-            pass  # what came before the damage can be used
         except OSError as error:
             raise UserError(f"data.shards: cannot read {path}: {one_line(error)}; bring it back") from None
+        except Exception:  # tarfile raises whatever damage leads it to; what came before the damage can be used
+            self.whole = False
         self.spans = np.zeros((len(rows), 2 + 2 * len(self.names)), np.int64)
         for i, row in enumerate(rows):
             self.spans[i, 0] = min(offset for offset, _ in row.values())
@@ -153,6 +173,16 @@ class _Index:
             for name, span in row.items():
                 column = 2 + 2 * self.names.index(name)
                 self.spans[i, column : column + 2] = span
+
+
+class _Member(tarfile.TarInfo):
+    """A header whose size can be, before tarfile reads so much, or goes there."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> Any:
+        file: Any = tar.fileobj
+        if not 0 <= self.size <= os.fstat(file.fileno()).st_size:
+            raise tarfile.ReadError("a size that cannot be")
+        return super()._proc_member(tar)  # type: ignore[misc]
 
 
 # --- which shards
@@ -167,8 +197,16 @@ def _download(url: str, path: Path) -> None:
         files.fetch(url, path)
 
 
-def find(shards: str, cache: Path, complaints: list[str]) -> list[Shard]:
-    """What `data.shards` names, in order, with what the manifests know. Adds to complaints what looks wrong."""
+def find(shards: str, cache: Path, complaints: list[str], here: bool = False) -> list[Shard]:
+    """What `data.shards` names, in order, with what the manifests know. Adds to complaints what looks wrong.
+
+    here: UserError for what would run or be fetched: of names that are not the user's own word.
+    """
+    if here and (is_url(shards.removeprefix("file:")) or re.search(r"::|\$", shards)):
+        raise UserError(f"data.shards={shards}: not looked at, only shards on this machine are")
+    many = math.prod(1 + abs(int(b) - int(a)) for a, b in re.findall(r"(\d{1,20})\.\.(\d{1,20})", shards))
+    if many > MOST:
+        raise UserError(f"data.shards={shards}: {many} shards; at most {MOST}")
     try:
         urls = expand_urls(shards)
     except (ValueError, AssertionError) as error:  # unbalanced braces; an environment variable that is not set
@@ -178,12 +216,14 @@ def find(shards: str, cache: Path, complaints: list[str]) -> list[Shard]:
     def manifest(folder: str) -> dict[str, Record]:
         if folder not in manifests:
             read = _remote_manifest(folder) if is_url(folder) else read_manifest(Path(folder))
-            manifests[folder] = {record["file"]: record for record in (read or {}).get("shards", [])}
+            manifests[folder] = _listed(read, folder)
         return manifests[folder]
 
     found: list[Shard] = []
     for url in urls:
         url = re.sub(r"^file:(//)?", "", url)
+        if here and is_url(url):  # behind braces
+            raise UserError(f"data.shards={shards}: not looked at, only shards on this machine are")
         if url.startswith("pipe:"):
             paths = [url]
         elif is_url(url) and not url.endswith(".tar"):
@@ -221,6 +261,29 @@ def find(shards: str, cache: Path, complaints: list[str]) -> list[Shard]:
         if shard.bytes not in (-1, size):
             complaints.append(f"{shard.url}: {size} bytes, but the manifest says {shard.bytes}: cut off or replaced")
     return found
+
+
+_TYPES: dict[str, type] = {"samples": int, "bytes": int, "sha256": str, "clip": str}
+
+
+def _listed(manifest: Any, folder: str) -> dict[str, Record]:
+    """File name → record of a manifest, which may be anybody's: files beside it, numbers that are some."""
+    if manifest is None:
+        return {}
+    try:
+        records = {record["file"]: record for record in manifest["shards"]}
+        for name, record in records.items():
+            if not isinstance(name, str) or name in ("", ".", "..") or "/" in name:
+                raise ValueError(f"names {name!r}, which is no file beside it")
+            for key, kind in _TYPES.items():
+                value = record.get(key, kind())
+                if type(value) is not kind or (isinstance(value, int) and not 0 <= value < 2**50):
+                    raise ValueError(f"{name}: {key}={value!r}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{folder}/manifest.json: damaged ({one_line(error)}); bring it back, or take it away"
+        ) from None
+    return records
 
 
 def _remote_manifest(folder: str) -> dict[str, Any] | None:

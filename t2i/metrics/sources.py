@@ -251,13 +251,12 @@ def quantised(images: Tensor) -> Tensor:
     return to_uint8(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def overlap(train: str, reference: Reference, cache: str | Path = "shards/.cache") -> int | None:
+def overlap(train: str, reference: Reference) -> int | None:
     """How many reference pictures are among the training shards too: same image id, same captions. COCO's "restval"
-    pictures are such. None where the training shards are not here."""
+    pictures are such. None where the training shards are not here; a model folder names them, so that nothing is
+    fetched or run for it."""
     try:
-        samples = Samples(train, cache)
-        if any(shard.remote for shard in samples.shards):
-            return None
+        samples = Samples(train, here=True)
         seen: dict[int, frozenset[str]] = {}
         for n in range(len(samples)):
             try:

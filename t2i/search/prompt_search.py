@@ -5,13 +5,15 @@ search. A second scorer, which nothing optimises, looks at the best of both.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 
 from t2i import parallel
-from t2i.errors import UserError
+from t2i.errors import UserError, one_line
 from t2i.model import Model
 from t2i.search import algorithms, objectives
 from t2i.search.algorithm import Evaluations, Task
@@ -80,22 +82,25 @@ class PromptSearch:
         new = rows is None
         if rows is None:
             rows = self._evaluate(searched, asked, gradients) + self._evaluate(baseline, plain)
-        generation = [
-            (pool, points, [row for row in rows if row["by"] == pool.by])
-            for pool, points in ((searched, asked), (baseline, plain))
-        ]
-        self.spent += cost
-        for pool, points, mine in generation:
-            if not new:
-                check_recorded(self.record, self.generation, mine, points)
-            pool.keep_best(mine, points, new)
-        self._tell(asked, generation[0][2])
-        facts = self._facts(generation[0][2])
-        self.history.append(facts)
-        if new:
-            self.record.close_generation(self.number, self.generation, rows, {k: to_json(v) for k, v in facts.items()})
-        for pool, points, mine in generation:
-            pool.add(mine, points)
+        with nullcontext() if new else damage_is_told(self.record, self.generation):
+            generation = [
+                (pool, points, [row for row in rows if row["by"] == pool.by])
+                for pool, points in ((searched, asked), (baseline, plain))
+            ]
+            self.spent += cost
+            for pool, points, mine in generation:
+                if not new:
+                    check_recorded(self.record, self.generation, mine, points)
+                pool.keep_best(mine, points, new)
+            self._tell(asked, generation[0][2])
+            facts = self._facts(generation[0][2])
+            self.history.append(facts)
+            if new:
+                self.record.close_generation(
+                    self.number, self.generation, rows, {k: to_json(v) for k, v in facts.items()}
+                )
+            for pool, points, mine in generation:
+                pool.add(mine, points)
         self.generation += 1
         self._stop()
 
@@ -155,6 +160,18 @@ class PromptSearch:
             past = [h["best"] for h in self.history if h["spent"] <= 0.75 * self.spent]
             if past and best - past[-1] <= share * (best - past[0]):
                 self.stopped = "plateau"
+
+
+@contextmanager
+def damage_is_told(record: Record, generation: int) -> Iterator[None]:
+    """What was read of a record may be of another shape than what is searched."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        raise UserError(
+            f"{record.path}: generation {generation} is damaged ({one_line(error)}); bring the record back, or choose "
+            "another --out"
+        ) from None
 
 
 def finite(values: Any) -> np.ndarray:

@@ -1,6 +1,5 @@
 """A candidate of a finished search, drawn again from what its record says."""
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,7 @@ from t2i.files import sha256
 from t2i.model import WEIGHTS, Model, load_model
 from t2i.search.evaluate import Evaluator
 from t2i.search.objectives import Objectives
-from t2i.search.record import unpack
-from t2i.search.settings import Settings
+from t2i.search.record import settings_of, unpack
 from t2i.search.spaces import prompt_spaces
 
 
@@ -35,7 +33,10 @@ def replay(head: dict[str, Any], row: dict[str, Any], checkpoint: str | None, de
 
 def redraw(model: Model, head: dict[str, Any], row: dict[str, Any]) -> Tensor:
     """A candidate of a record (its first line and the candidate's) as a picture [1, 3, H, W] in [-1, 1]."""
-    settings = Settings(**{f.name: head[f.name] for f in fields(Settings) if f.name in head})
+    settings = settings_of(head)
     plain, searched = prompt_spaces(model, head["prompts"][row["prompt"]], settings)
     space = plain if row["by"] == "baseline" else searched
-    return Evaluator(space, Objectives({}), 1).images_one_by_one(unpack(row["point"])[None])
+    point = unpack(row["point"])
+    if len(point) != space.dim:
+        raise UserError(f"record: the point of candidate {row['index']} has {len(point)} numbers, not {space.dim}")
+    return Evaluator(space, Objectives({}), 1).images_one_by_one(point[None])

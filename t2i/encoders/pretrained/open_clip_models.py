@@ -59,7 +59,12 @@ def read(name: str, rest: str) -> Pretrained:
 def read_folder(name: str, folder: Path, text: dict[str, Any], vocabulary: list[str] | None) -> Pretrained:
     """A folder in open_clip's layout. text: its text_cfg. vocabulary: the tokens that its ids stand for, if it has its
     own. Errors are open_clip's."""
-    where, overrides = f"local-dir:{folder}", {}
+    where, overrides = f"local-dir:{folder}", dict[str, Any]()
+    vision = open_clip.get_model_config(where)["vision_cfg"]
+    if "timm_model_name" in vision:  # a name such as hf-hub:... would be fetched
+        if ":" in vision["timm_model_name"]:
+            raise ValueError(f"vision_cfg.timm_model_name={vision['timm_model_name']!r}: no name that timm has itself")
+        overrides["vision_cfg"] = vision | {"timm_model_pretrained": False}
     if "hf_model_name" in text:  # the Hugging Face tower's config and tokenizer lie in the folder itself
         overrides["text_cfg"] = text | {"hf_model_name": str(folder), "hf_model_pretrained": False}
     with reading():

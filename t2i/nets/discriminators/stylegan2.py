@@ -18,6 +18,7 @@ from t2i.nets.contract import Dimensions
 from t2i.nets.layers import ops
 from t2i.nets.layers.attention import SelfAttention, check
 from t2i.nets.layers.equalised import COLOURS, Conv2d, FullyConnected, Mapping, channels, minibatch_stddev
+from t2i.parallel import gather
 
 
 @dataclass
@@ -176,8 +177,8 @@ class Critic(contract.Discriminator):
 class Discriminator(Critic):
     """Picture and caption → Judgement; the embedding d(x) is compared with sentences.
 
-    text "lafite": logit = f(x) + ⟨d(x), t⟩, per sample; "lafite_published": the product summed over the whole batch
-    too, as LAFITE's code has it; "projection": the sentence stands for the class label.
+    text "lafite": logit = f(x) + ⟨d(x), t⟩, per sample; "lafite_published": the product summed over the whole batch, of
+    all processes, too, as LAFITE's code has it; "projection": the sentence stands for the class label.
     """
 
     def __init__(self, options: Options, dimensions: Dimensions):
@@ -224,6 +225,6 @@ class Discriminator(Critic):
         """[B] of pictures that have been looked at and any captions."""
         logit = self.project(score, text.sentence)
         if self.mapping is None:
-            match = embedding * text.sentence
-            logit = logit + (match.sum() if self.text == "lafite_published" else match.sum(1))
+            match = (embedding * text.sentence).sum(1)  # [B]
+            logit = logit + (gather(match).sum() if self.text == "lafite_published" else match)
         return logit
