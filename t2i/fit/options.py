@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from t2i.errors import UserError, closest
-from t2i.options import at_least
+from t2i.options import OPEN, at_least, flag
 
 
 @dataclass
@@ -15,22 +15,23 @@ class ClipOptions:
     """A small CLIP. UserError where a value is wrong, named as the command's option."""
 
     steps: int = 2000  # of training
-    batch: int = 128  # pictures a step; each is told from all others
+    batch: int = 128  # pictures a step, each told from all others; with --image 512
     lr: float = 1e-3  # highest learning rate
     seed: int = 0  # of weights, batches and crops
     arch: str = "vit"  # image tower: vit or resnet
-    resolution: int = 64  # side of the pictures it sees
+    resolution: int = 64  # side of the pictures it sees; with --image 160
     width: int | None = None  # channels of the image tower (96, of a resnet's first stage 16)
     layers: int | None = None  # blocks of the image tower (3, of each of a resnet's four stages 1)
     patch: int = 8  # side of a vit's patches
-    text: str | None = None  # hf:NAME_OR_FOLDER of a pretrained text tower; else a small one is trained
+    # all-minilm-l6-v2 (with --image) or hf:NAME_OR_FOLDER of a pretrained text tower; else a small one is trained
+    text: str | None = None
     text_width: int = 128  # channels of the text tower
     text_layers: int = 2  # its blocks
-    embed_dim: int = 128  # length of the common vectors
-    context: int = 32  # tokens read of a caption, start and end among them
+    embed_dim: int = 128  # length of the common vectors; with --image 256
+    context: int = 32  # tokens read of a caption, start and end among them; with --image 40
     min_count: int = 1  # rarer tokens are taken for unknown
     word_drop: float = 0.05  # share of the words hidden while learning
-    min_crop: float = 0.8  # smallest side of a random crop, a share
+    min_crop: float = 0.8  # smallest side of a random crop, a share; of --tune 0.7
 
     def __post_init__(self) -> None:
         at_least(
@@ -39,12 +40,12 @@ class ClipOptions:
         )  # fmt: skip
         if self.arch not in ("vit", "resnet"):
             raise UserError(f"--arch {self.arch}: {closest(self.arch, ('vit', 'resnet'))}")
-        if not 0 < self.min_crop <= 1:
-            raise UserError(f"--min-crop {self.min_crop}: a share above 0, at most 1")
+        _share_of_crop(self.min_crop)
         self.model()
 
     def model(self, vocab_size: int = 0) -> dict[str, Any]:
-        """The model in open_clip's own terms. vocab_size: of a text tower that is trained from the start."""
+        """The model in open_clip's own terms; of a pretrained text tower, without where that is found. vocab_size: of a
+        text tower that is trained from the start."""
         vision: dict[str, Any] = {"image_size": self.resolution}
         if self.arch == "vit":
             width = self.width or 96
@@ -64,11 +65,49 @@ class ClipOptions:
             raise UserError(f"--text-width {self.text_width}: must be a multiple of {heads} (its heads)")
         text: dict[str, Any] = {"context_length": self.context}
         if self.text:
-            where = self.text.removeprefix("hf:")
-            text |= {"hf_model_name": where, "hf_tokenizer_name": where, "hf_proj_type": "linear"}
+            text |= {"hf_proj_type": "linear"}  # and where it is found, which torch is needed for
         else:
             text |= {"vocab_size": vocab_size, "width": self.text_width, "heads": heads, "layers": self.text_layers}
         return {"embed_dim": self.embed_dim, "vision_cfg": vision, "text_cfg": text}
+
+
+@dataclass
+class TowerOptions:
+    """A CLIP of two pretrained towers. UserError where a value is wrong, named as the command's option."""
+
+    image: str = OPEN  # pretrained image tower: efficientnet-lite0 (lite1, lite2), timm:NAME or timm:NAME/WEIGHT_FILE
+    text: str = "all-minilm-l6-v2"  # or hf:NAME_OR_FOLDER
+    epochs: int = 30  # of the projections, which learn from what both towers said once
+    tune: int = 0  # epochs in which the image tower's last blocks learn, too
+    batch: int = 512  # pictures a step of the projections
+    lr: float = 1e-3  # their highest learning rate
+    seed: int = 0  # of weights, batches and crops
+    resolution: int = 160  # side of the pictures the image tower sees
+    embed_dim: int = 256  # length of the common vectors
+    context: int = 40  # tokens read of a caption, start and end among them
+    image_dropout: float = 0.4  # share of the image tower's features that a step hides
+    text_dropout: float = 0.2  # likewise of the text tower's
+    min_crop: float = 0.7  # smallest side of a random crop of the tuning, a share
+
+    def __post_init__(self) -> None:
+        at_least(self, epochs=1, tune=0, batch=2, resolution=1, embed_dim=1, context=3)
+        _share_of_crop(self.min_crop)
+        for name in ("image_dropout", "text_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{flag(name)} {getattr(self, name)}: a share of 0 or more, below 1")
+
+    def model(self, architecture: str) -> dict[str, Any]:
+        """The model in open_clip's own terms, without where the text tower is found. architecture: timm's name of the
+        image tower."""
+        vision = {"image_size": self.resolution, "timm_model_name": architecture, "timm_model_pretrained": False}
+        vision |= {"timm_pool": "", "timm_proj": "linear", "timm_proj_bias": True}
+        text = {"context_length": self.context, "hf_proj_type": "linear", "hf_pooler_type": "mean_pooler"}
+        return {"embed_dim": self.embed_dim, "vision_cfg": vision, "text_cfg": text}
+
+
+def _share_of_crop(value: float) -> None:
+    if not 0 < value <= 1:
+        raise UserError(f"--min-crop {value}: a share above 0, at most 1")
 
 
 @dataclass

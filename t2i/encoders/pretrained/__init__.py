@@ -40,7 +40,7 @@ def _load(name: str, device: str) -> Pretrained:
     elif name in PACKAGED:
         from t2i.encoders.pretrained import hugging_face
 
-        found = hugging_face.read(name, _packaged(name))
+        found = hugging_face.read(name, packaged(name))
     else:
         from t2i.encoders.pretrained import folder
 
@@ -49,7 +49,12 @@ def _load(name: str, device: str) -> Pretrained:
     return found
 
 
-def _packaged(name: str) -> str:
+def source(name: str) -> str:
+    """Where transformers finds a text model, all-minilm-l6-v2 or hf:NAME_OR_FOLDER: a folder or the hub's name."""
+    return packaged(name) if name in PACKAGED else name.removeprefix("hf:")
+
+
+def packaged(name: str) -> str:
     """The folder of a model that a package brings. UserError where it is not installed."""
     spec = importlib.util.find_spec(PACKAGED[name])
     if spec is None or spec.origin is None:

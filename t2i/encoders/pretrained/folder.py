@@ -39,7 +39,7 @@ def read(name: str, folder: Path) -> Pretrained:
             return _plain(name, folder, config, tokens)
         from t2i.encoders.pretrained import open_clip_models
 
-        return open_clip_models.read_folder(name, folder, config["model_cfg"]["text_cfg"], tokens)
+        return open_clip_models.read_folder(name, folder, config["model_cfg"], tokens)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise UserError(f"encoder {name!r}: cannot be read: {reason(error)}") from None
 

@@ -8,10 +8,13 @@ from typing import Any
 
 import huggingface_hub
 import open_clip
+import timm
 import torch
 from huggingface_hub.errors import EntryNotFoundError
+from open_clip.hf_model import HFTextEncoder
 from torch import Tensor
 
+from t2i.encoders.pretrained.folding import fold
 from t2i.encoders.pretrained.hub import from_hub, reading
 from t2i.encoders.pretrained.network import Pretrained, Tokens, reason
 from t2i.encoders.pretrained.vocabulary import CompactTokenizer
@@ -56,19 +59,22 @@ def read(name: str, rest: str) -> Pretrained:
     return pretrained(name, network, from_hub(name, repo, lambda: tokenizer_of(arch)))
 
 
-def read_folder(name: str, folder: Path, text: dict[str, Any], vocabulary: list[str] | None) -> Pretrained:
-    """A folder in open_clip's layout. text: its text_cfg. vocabulary: the tokens that its ids stand for, if it has its
-    own. Errors are open_clip's."""
+def read_folder(name: str, folder: Path, model: dict[str, Any], vocabulary: list[str] | None) -> Pretrained:
+    """A folder in open_clip's layout. model: its model_cfg. vocabulary: the tokens that its ids stand for, if it has
+    its own. ValueError where the towers are not known, other errors are open_clip's."""
     where, overrides = f"local-dir:{folder}", dict[str, Any]()
-    vision = open_clip.get_model_config(where)["vision_cfg"]
-    if "timm_model_name" in vision:  # a name such as hf-hub:... would be fetched
-        if ":" in vision["timm_model_name"]:
-            raise ValueError(f"vision_cfg.timm_model_name={vision['timm_model_name']!r}: no name that timm has itself")
-        overrides["vision_cfg"] = vision | {"timm_model_pretrained": False}
+    vision, text = model["vision_cfg"], model["text_cfg"]
     if "hf_model_name" in text:  # the Hugging Face tower's config and tokenizer lie in the folder itself
         overrides["text_cfg"] = text | {"hf_model_name": str(folder), "hf_model_pretrained": False}
+    if "timm_model_name" in vision:
+        # A name such as hf-hub:... would be fetched.
+        if not timm.is_model(vision["timm_model_name"].partition(".")[0]):
+            raise ValueError(f"vision_cfg.timm_model_name={vision['timm_model_name']!r}: no name that timm has itself")
+        overrides["vision_cfg"] = vision | {"timm_model_pretrained": False}
     with reading():
         network = open_clip.create_model(where, require_pretrained=True, **overrides)
+        if "timm_model_name" in vision:
+            fold(network.visual.trunk).to(memory_format=torch.channels_last)
         if vocabulary is None:
             return pretrained(name, network, tokenizer_of(where))
         return pretrained(name, network, CompactTokenizer(vocabulary, network.context_length))
@@ -114,6 +120,8 @@ def pretrained(name: str, network: Any, tokenizer: Any) -> Pretrained:
         ids = tokenizer(list(captions))  # [B, L]
         if inner is None:
             return Tokens.byte_pairs(ids)
+        if isinstance(tower, HFTextEncoder):  # it never looks at padding, and a caption is a third of the length
+            ids = ids[:, : max(1, int((ids != inner.pad_token_id).sum(1).max()))]
         special = torch.tensor([i for i in inner.all_special_ids if i != inner.unk_token_id])
         return Tokens(ids, ids != inner.pad_token_id, ~torch.isin(ids, special))
 
