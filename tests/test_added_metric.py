@@ -72,7 +72,7 @@ def test_an_added_metric_is_listed_computed_and_compared(score, tiny_shards, tmp
     from PIL import Image
 
     said = score("--help")
-    assert "Metrics: brightness, clip_fid, " in said
+    assert "Metrics: brightness, clean_fid, " in said
     assert "--lamp WATTS" in said
     assert "that pictures are held against" in said
     for n, level in enumerate((0, 51, 255)):
@@ -96,9 +96,17 @@ def test_an_added_metric_is_listed_computed_and_compared(score, tiny_shards, tmp
 
 
 def test_files_of_networks_say_all_that_is_asked_of_them():
-    assert {"inception", "clip", "vgg", "probe", "detector", "patches", "lpips_alex", "lpips_vgg"} == set(
-        networks.known()
-    )
+    assert {
+        "inception",
+        "inception_clean",
+        "clip",
+        "vgg",
+        "probe",
+        "detector",
+        "patches",
+        "lpips_alex",
+        "lpips_vgg",
+    } == set(networks.known())
     settings = networks.declared()
     assert settings["preprocessing"].choices == tuple(sorted(PREPROCESSING))
     declared = [
