@@ -114,6 +114,6 @@ def test_files_of_networks_say_all_that_is_asked_of_them():
     ]
     assert len(declared) == len(set(declared)), "two networks have a setting of one name"
     assert set(known()) == {
-        "fid", "kid", "is", "prdc", "clip_score", "clip_fid", "cmmd", "r_precision", "swd", "ms_ssim",
+        "fid", "clean_fid", "kid", "is", "prdc", "clip_score", "clip_fid", "cmmd", "r_precision", "swd", "ms_ssim",
         "lpips_diversity", "ppl", "eq_t", "eq_r", "soa", "vgg", "probe",
     }  # fmt: skip
