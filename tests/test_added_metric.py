@@ -72,7 +72,7 @@ def test_an_added_metric_is_listed_computed_and_compared(score, tiny_shards, tmp
     from PIL import Image
 
     said = score("--help")
-    assert "Metrics: brightness, clip_fid, " in said
+    assert "Metrics: brightness, clean_fid, " in said
     assert "--lamp WATTS" in said
     assert "that pictures are held against" in said
     for n, level in enumerate((0, 51, 255)):
@@ -96,9 +96,17 @@ def test_an_added_metric_is_listed_computed_and_compared(score, tiny_shards, tmp
 
 
 def test_files_of_networks_say_all_that_is_asked_of_them():
-    assert {"inception", "clip", "vgg", "probe", "detector", "patches", "lpips_alex", "lpips_vgg"} == set(
-        networks.known()
-    )
+    assert {
+        "inception",
+        "inception_clean",
+        "clip",
+        "vgg",
+        "probe",
+        "detector",
+        "patches",
+        "lpips_alex",
+        "lpips_vgg",
+    } == set(networks.known())
     settings = networks.declared()
     assert settings["preprocessing"].choices == tuple(sorted(PREPROCESSING))
     declared = [
@@ -106,6 +114,6 @@ def test_files_of_networks_say_all_that_is_asked_of_them():
     ]
     assert len(declared) == len(set(declared)), "two networks have a setting of one name"
     assert set(known()) == {
-        "fid", "kid", "is", "prdc", "clip_score", "clip_fid", "cmmd", "r_precision", "swd", "ms_ssim",
+        "fid", "clean_fid", "kid", "is", "prdc", "clip_score", "clip_fid", "cmmd", "r_precision", "swd", "ms_ssim",
         "lpips_diversity", "ppl", "eq_t", "eq_r", "soa", "vgg", "probe",
     }  # fmt: skip

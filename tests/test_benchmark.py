@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from t2i import metrics
+from t2i.benchmark import scores
 from t2i.benchmark import steps as whole_steps
 from t2i.errors import UserError
 
@@ -69,26 +69,33 @@ def test_every_part_of_training_has_a_row(benchmark, monkeypatch, capsys, tiny_s
     assert rows[-1].startswith("loader (")
 
 
-def test_every_metric_is_measured_by_itself_and_all_together(benchmark, monkeypatch, capsys, tmp_path):
-    arguments = ["metrics", "--count", "60", "--size", "32", "--metrics", "clip_score,kid", "--json"]
-    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments, str(tmp_path / "out.json")])
+def test_every_metric_has_a_row_and_the_whole_is_their_sum(benchmark, monkeypatch, capsys, tmp_path):
+    arguments = [
+        "metrics",
+        "--count",
+        "60",
+        "--size",
+        "32",
+        "--metrics",
+        "swd,kid",
+        "--json",
+        str(tmp_path / "out.json"),
+    ]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
     benchmark.main()
-    rows = json.loads((tmp_path / "out.json").read_text())["rows"]
-    assert [row["metrics"] for row in rows] == ["clip_score", "kid", "all together"]
-    assert rows[1]["scores"] == "1, 1 with intervals"
-    for row in rows:
-        assert row["CPU s"] == pytest.approx(row["pictures"] + row["mathematics"])
-        assert 0.05 < row["GB"] < 2
-    assert "all together" in capsys.readouterr().out
+    *rows, whole = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert [row["what"] for row in rows] == ["pictures, stand-ins", "pictures, patches", "kid", "swd"]
+    assert [row["scores"] for row in rows[2:]] == ["1, 1 with intervals", "3, 0 with intervals"]
+    assert sum(row["CPU s"] for row in rows) == pytest.approx(whole["CPU s"], abs=0.5)
+    assert 0.05 < whole["GB"] == max(row["GB"] for row in rows) < 2
+    assert "pictures, patches" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "metrics", "--metrics", "fido"])
     with pytest.raises(UserError, match="--metrics fido: known: "):
         benchmark.main()
 
 
-def test_stand_ins_have_features_for_every_metric_that_is_measured():
+def test_stand_ins_have_features_for_every_metric_that_is_measured(capfd):
     """A metric that was added since, and reads what no stand-in gives, would be left out of the table unseen."""
-    from t2i.benchmark import scores
-
-    names = [n for n in metrics.known() if n not in scores.LEFT_OUT]
-    row = scores.measure(24, 32, 1, names)
-    assert "without" not in row["scores"], row["scores"]
+    whole = scores.scores(24, 32)[-1]
+    assert whole["what"] == "all"
+    assert "without" not in whole["scores"], whole["scores"]

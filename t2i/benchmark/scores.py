@@ -1,5 +1,5 @@
-"""What scoring costs, networks aside: every metric by itself, on pictures that cost nothing and networks that give
-numbers of the true sizes. Each is measured in a process of its own, whose memory and processor time are its alone."""
+"""What scoring costs, networks aside: every metric on pictures that cost little, and networks that give numbers of the
+true sizes. One process scores as score.py does, so that its memory is what scoring takes."""
 
 import json
 import os
@@ -7,16 +7,16 @@ import resource
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from t2i.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-COLUMNS = {"metrics": "", "CPU s": ".0f", "pictures": ".0f", "mathematics": ".0f", "GB": ".2f", "scores": ""}
+COLUMNS = {"what": "", "CPU s": ".0f", "GB": ".2f", "scores": ""}
 WIDTHS = {"inception": 2048, "logits": 1008, "clip": 512, "clip_text": 512, "vgg": 1472, "inception_clean": 2048}
 CLASSES = 80
 NO_NETWORK = ("patches",)  # looks at pictures without one, and so is measured as it is
@@ -24,62 +24,80 @@ LEFT_OUT = ("eq_r", "eq_t", "ppl", "probe")  # ask a generator, or are nothing b
 
 
 def scores(count: int, side: int, chosen: Sequence[str] | None = None, threads: int = 1) -> list[dict[str, Any]]:
-    """A row a metric, and one of all together: CPU seconds in all, those of looking at pictures and those of the
-    mathematics; and the most memory, less what lies in files. UserError where a process fails."""
+    """A row a metric, before them what is done picture by picture, and last the whole: CPU seconds, and the most memory
+    meanwhile, less what lies in files. UserError where the process fails."""
     from t2i.metrics import known
 
     names = list(chosen) if chosen else [n for n in known() if n not in LEFT_OUT]
-    rows = []
-    for asked in tqdm([*([n] for n in names), *([names] if len(names) > 1 else [])], unit="metric", disable=None):
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "t2i.benchmark.scores", str(count), str(side), str(threads), *asked]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise UserError(f"benchmark of {', '.join(asked)}: {said[-1]}")
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-    return rows
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "t2i.benchmark.scores", str(count), str(side), str(threads), *names]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"benchmark of {', '.join(names)}: ended with status {done.returncode}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def measure(count: int, side: int, threads: int, names: Sequence[str]) -> dict[str, Any]:
-    """One row, of this process. "GB" is the most that was in memory and not in files, which the system can put away."""
+class Meter:
+    """CPU seconds of this process, and the most of its memory that is no file's, which the system could put away."""
+
+    def __init__(self) -> None:
+        self.most = self.peak = 0.0
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def row(self, what: str, taken: float, said: str = "") -> None:
+        """Prints the figures since the last row."""
+        self.most = max(self.most, self.peak)
+        print(json.dumps({"what": what, "CPU s": taken, "GB": self.peak, "scores": said}), flush=True)
+        self.peak = _memory()
+
+    def _watch(self) -> None:
+        while True:
+            self.peak = max(self.peak, _memory())
+            time.sleep(0.02)
+
+
+def measure(count: int, side: int, threads: int, names: Sequence[str]) -> None:
+    """Prints the rows as JSON, one as soon as it is known."""
     import torch
 
     from t2i.metrics import metric, networks, suite
     from t2i.metrics.networks import Settings
 
     torch.set_num_threads(threads)
-    peak, over = [0], threading.Event()
-    watcher = threading.Thread(target=_watch, args=(peak, over), daemon=True)
-    watcher.start()
-    settings = Settings(seed=0)
-    load = lambda name, s, device: networks.load(name, s, device) if name in NO_NETWORK else _network(name)
-    judge = suite.Suite(metric.named(names), settings, _Pictures(count, side, 1), progress=False, load=load)  # type: ignore[arg-type]
-    start = _cpu()
-    judge.look_at_reference()
-    seen = _cpu() - start
-    source = _Pictures(count, side, 0)
-    looked = judge._look_at
-    taken = [0.0]
+    meter, begin = Meter(), _cpu()
+    seen = dict.fromkeys(NO_NETWORK, 0.0)
 
-    def look(one: Any) -> dict[str, Any]:
-        before = _cpu()
-        found = looked(one)
-        taken[0] = _cpu() - before
-        return found
+    def load(name: str, settings: Settings, device: Any) -> Any:
+        if name not in NO_NETWORK:
+            return _network(name)
+        network = networks.load(name, settings, device)
 
-    judge._look_at = look  # type: ignore[assignment,method-assign]
-    result = judge.score(source)  # type: ignore[arg-type]
-    whole = _cpu() - start
-    over.set()
-    watcher.join()
-    looking = seen + taken[0]
+        def see(images: Any, numbers: Sequence[int]) -> dict[str, Any]:
+            start = _cpu()
+            found = network.see(images, numbers)
+            seen[name] += _cpu() - start
+            return found
+
+        return replace(network, see=see)
+
+    class Judge(suite.Suite):
+        def _measure(self, metric: Any, evidence: Any, result: Any) -> None:
+            if not result.scores and not result.left_out:  # the first: all pictures have been looked at
+                meter.row("pictures, stand-ins", _cpu() - begin - sum(seen.values()))
+                for name in set(seen) & set(self.networks):
+                    meter.row(f"pictures, {name}", seen[name])
+            start, before = _cpu(), (len(result.scores), len(result.intervals))
+            try:
+                super()._measure(metric, evidence, result)
+            finally:
+                gained = len(result.scores) - before[0], len(result.intervals) - before[1]
+                meter.row(metric.name, _cpu() - start, "{}, {} with intervals".format(*gained))
+
+    judge = Judge(metric.named(names), Settings(), _Pictures(count, side, 1), progress=False, load=load)  # type: ignore[arg-type]
+    result = judge.score(_Pictures(count, side, 0))  # type: ignore[arg-type]
+    meter.peak = meter.most
     left = f"; without {', '.join(result.left_out)}" if result.left_out else ""
-    shown = names[0] if len(names) == 1 else "all together"
-    return {
-        "metrics": shown, "CPU s": whole, "pictures": looking, "mathematics": whole - looking, "GB": peak[0] / 1e6,
-        "scores": f"{len(result.scores)}, {len(result.intervals)} with intervals{left}",
-    }  # fmt: skip
+    meter.row("all", _cpu() - begin, f"{len(result.scores)}, {len(result.intervals)} with intervals{left}")
 
 
 def _cpu() -> float:
@@ -87,12 +105,10 @@ def _cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _watch(peak: list[int], over: threading.Event) -> None:
-    """Memory of this process that is no file's, in kB, every 20 ms."""
-    while not over.wait(0.02):
-        with open("/proc/self/status", encoding="ascii") as file:
-            held = next((int(line.split()[1]) for line in file if line.startswith("RssAnon")), 0)
-        peak[0] = max(peak[0], held)
+def _memory() -> float:
+    """GB now."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next((int(line.split()[1]) for line in file if line.startswith("RssAnon")), 0) / 1e6
 
 
 class _Pictures:
@@ -164,4 +180,4 @@ def _network(name: str) -> Any:
 
 if __name__ == "__main__":
     number, pixels, cores = map(int, sys.argv[1:4])
-    print(json.dumps(measure(number, pixels, cores, sys.argv[4:])))
+    measure(number, pixels, cores, sys.argv[4:])

@@ -27,19 +27,31 @@ def pyramid(images: Tensor) -> list[Tensor]:
     """[N, 3, H, H] → its Laplacian pyramid (Burt & Adelson 1983), finest first, the last the picture at 16 pixels."""
     levels = []
     for _ in sides(images.shape[-1])[1:]:
-        small = _blur(images)[:, :, ::2, ::2]
-        wide = torch.zeros_like(images)
-        wide[:, :, ::2, ::2] = small
-        levels.append(images - 4 * _blur(wide))
+        small = _half(_half(images).transpose(2, 3)).transpose(2, 3)
+        levels.append(images - _twice(_twice(small).transpose(2, 3)).transpose(2, 3))
         images = small
     return [*levels, images]
 
 
-def _blur(images: Tensor) -> Tensor:
-    """The binomial filter 1 4 6 4 1 both ways, the border mirrored."""
-    tap = images.new_tensor([1.0, 4, 6, 4, 1]) / 16
-    kernel = (tap[:, None] * tap).expand(images.shape[1], 1, 5, 5)
-    return F.conv2d(F.pad(images, (2, 2, 2, 2), mode="reflect"), kernel, groups=images.shape[1])
+def _half(x: Tensor) -> Tensor:
+    """[N, C, H, W] → [N, C, H, W/2]: every second value along rows of the binomial filter 1 4 6 4 1, the border
+    mirrored."""
+    x = F.pad(x, (2, 2, 0, 0), mode="reflect")
+    even, odd = x[..., ::2], x[..., 1::2]  # [N, C, H, W/2 + 2] each
+    out = (even[..., :-2] + even[..., 2:]).add_(even[..., 1:-1], alpha=6)
+    return out.add_(odd[..., :-2] + odd[..., 1:-1], alpha=4).div_(16)
+
+
+def _twice(x: Tensor) -> Tensor:
+    """[N, C, H, W] → [N, C, H, 2·W]: the same filter, doubled, of x with a 0 behind each value, whose border is
+    mirrored too; only what is not times 0 is computed."""
+    before, after = torch.cat([x[..., 1:2], x[..., :-1]], -1), torch.cat([x[..., 1:], x[..., -1:]], -1)
+    out = x.new_empty(*x.shape[:-1], x.shape[-1], 2)
+    torch.add(before + after, x, alpha=6, out=out[..., 0])
+    torch.add(x, after, out=out[..., 1])
+    out[..., 0] /= 8
+    out[..., 1] /= 2
+    return out.flatten(-2)
 
 
 def patches(images: Tensor, seeds: list[int]) -> Tensor:
