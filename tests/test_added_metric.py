@@ -96,9 +96,18 @@ def test_an_added_metric_is_listed_computed_and_compared(score, tiny_shards, tmp
 
 
 def test_files_of_networks_say_all_that_is_asked_of_them():
-    assert {"inception", "clip", "vgg", "probe", "detector", "patches", "lpips_alex", "lpips_vgg"} == set(
-        networks.known()
-    )
+    assert {
+        "inception",
+        "clip",
+        "vgg",
+        "probe",
+        "detector",
+        "patches",
+        "lpips_alex",
+        "lpips_vgg",
+        "shapes",
+        "trunk",
+    } == set(networks.known())
     settings = networks.declared()
     assert settings["preprocessing"].choices == tuple(sorted(PREPROCESSING))
     declared = [
@@ -107,5 +116,6 @@ def test_files_of_networks_say_all_that_is_asked_of_them():
     assert len(declared) == len(set(declared)), "two networks have a setting of one name"
     assert set(known()) == {
         "fid", "kid", "is", "prdc", "clip_score", "clip_fid", "cmmd", "r_precision", "swd", "ms_ssim",
-        "lpips_diversity", "ppl", "eq_t", "eq_r", "soa", "vgg", "probe",
+        "lpips_diversity", "ppl", "eq_t", "eq_r", "soa", "vgg", "probe", "kd", "fd", "prdc_trunk", "vendi", "shape",
+        "shape_kd",
     }  # fmt: skip
