@@ -3,7 +3,7 @@
     python scripts/score.py --checkpoint runs/x --reference shards/coco2014-val-256      a run, all that can be computed
     python scripts/score.py --pictures FOLDER --captions FILE --reference shards/...      any other system's pictures
     python scripts/score.py --compare a.json b.json                                       side by side, if comparable
-    python scripts/score.py --floors shards/... --reference shards/...                    what scores make of blurs and noise
+    python scripts/score.py --floors shards/... --reference shards/...                    what scores make of noise
     python scripts/score.py --nearest FILE.png --reference shards/...                     copies of training pictures?
     python scripts/score.py --agreement shards/... --clip NAME                            does the encoder agree with
                                                                                           the people who wrote captions?
