@@ -4,6 +4,8 @@
     python scripts/score.py --pictures FOLDER --captions FILE --reference shards/...      any other system's pictures
     python scripts/score.py --compare a.json b.json --out table.tex figure.pdf            side by side, if comparable
     python scripts/score.py --checkpoint runs/x --reference ... --truncations 1,0.9,0.7   a curve over the truncation ψ
+    python scripts/score.py --floors shards/... --reference shards/...                    what scores make of noise
+    python scripts/score.py --nearest FILE.png --reference shards/...                     copies of training pictures?
     python scripts/score.py --agreement shards/... --clip NAME                            does the encoder agree with
                                                                                           the people who wrote captions?
 A metric that turns out not to be computable is left out and named, on the terminal and in the JSON; the others are

@@ -106,6 +106,8 @@ def test_files_of_networks_say_all_that_is_asked_of_them():
         "patches",
         "lpips_alex",
         "lpips_vgg",
+        "shapes",
+        "trunk",
     } == set(networks.known())
     settings = networks.declared()
     assert settings["preprocessing"].choices == tuple(sorted(PREPROCESSING))
@@ -115,5 +117,6 @@ def test_files_of_networks_say_all_that_is_asked_of_them():
     assert len(declared) == len(set(declared)), "two networks have a setting of one name"
     assert set(known()) == {
         "fid", "clean_fid", "kid", "is", "prdc", "clip_score", "clip_fid", "cmmd", "r_precision", "swd", "ms_ssim",
-        "lpips_diversity", "ppl", "eq_t", "eq_r", "soa", "vgg", "probe",
+        "lpips_diversity", "ppl", "eq_t", "eq_r", "soa", "vgg", "probe", "kd", "fd", "prdc_trunk", "vendi", "shape",
+        "shape_kd",
     }  # fmt: skip

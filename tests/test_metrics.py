@@ -532,17 +532,19 @@ def test_a_detector_is_named_by_module_and_function(tmp_path, monkeypatch):
 
 
 def test_every_score_knows_its_metric_and_unknown_metrics_the_closest():
-    asked = ("precision", "swd_64", "VGG relu1_2", "probe_both", "fid", "encoder_r1")
+    asked = ("precision", "swd_64", "VGG relu1_2", "probe_both", "fid", "encoder_r1", "trunk_recall",
+             "shape_kd", "vendi_0.5", "real_vendi_inf")  # fmt: skip
     assert {score: metric.owner(score).name for score in asked} == {
         "precision": "prdc", "swd_64": "swd", "VGG relu1_2": "vgg", "probe_both": "probe", "fid": "fid",
-        "encoder_r1": "clip_score",
+        "encoder_r1": "clip_score", "trunk_recall": "prdc_trunk", "shape_kd": "shape_kd", "vendi_0.5": "vendi",
+        "real_vendi_inf": "vendi",
     }  # fmt: skip
     assert metric.owner("nonsense") is None
     shuffled = random.Random(0).sample(known(), len(known()))
     assert metric.named([*shuffled, "fid"]) == metric.every()
     assert [m.name for m in metric.every()] == [
-        "fid", "clean_fid", "kid", "is", "prdc", "clip_score", "clip_fid", "cmmd", "r_precision", "swd", "ms_ssim",
-        "lpips_diversity", "ppl", "eq_t", "eq_r", "soa", "vgg", "probe",
+        "fid", "clean_fid", "kid", "kd", "fd", "is", "prdc", "prdc_trunk", "vendi", "clip_score", "clip_fid", "cmmd",
+        "r_precision", "swd", "ms_ssim", "lpips_diversity", "ppl", "eq_t", "eq_r", "soa", "vgg", "probe", "shape", "shape_kd",
     ]  # fmt: skip
     with pytest.raises(UserError, match="did you mean 'clip_score'"):
         metric.named(["clipscore"])
@@ -554,6 +556,7 @@ def test_what_is_told_beside_a_score_has_no_better():
     for score in ("real_clip_score", "encoder_text_to_image_r1", "r_precision_fold_std"):
         assert metric.owner(score).better(score) == ""
     assert metric.of_reference("real_clip_score")
+    assert metric.of_reference("real_vendi_2")
     assert metric.of_reference("encoder_image_to_text_r5")
     assert not metric.of_reference("r_precision_fold_std")
     assert not metric.of_reference("nonsense")

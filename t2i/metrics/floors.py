@@ -1,14 +1,19 @@
 """What scores make of pictures that nobody would take for good ones: their floors. Of real pictures: their ceiling."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from accelerate import PartialState
 from torch import Tensor
 
 from t2i.metrics.captions import Caption
+from t2i.metrics.compare import FORMAT
+from t2i.metrics.networks import Settings
+from t2i.metrics.request import MOST, Request
 from t2i.metrics.sources import Reference, quantised
-from t2i.metrics.suite import Result
+from t2i.metrics.suite import Result, Suite, choose
 from t2i.probes import scenes
 from t2i.probes.classifier import SIDE
 from t2i.probes.measure import DRAWN_SEEDS
@@ -110,3 +115,28 @@ def _cell(result: Result, name: str) -> str:
         return "-"
     value, interval = f"{result.scores[name]:.4g}", result.intervals.get(name)
     return f"{value} [{interval[0]:.3g}, {interval[1]:.3g}]" if interval else value
+
+
+def judge(r: Request, device: str) -> dict[str, Any]:
+    """What score.py --floors does: every score of real pictures, and of what is left of them when they are spoilt."""
+    assert r.floors
+    assert r.reference
+    reference = Reference(r.reference, r.seed)
+    held_out = Reference(r.floors, r.seed, setting="floors")
+    settings = Settings(r.networks, reference.scenes, r.seed)
+    kinds = sources(held_out, held_out.captions(min(r.samples or MOST, held_out.count)), r.seed)
+    chosen, left = choose(r.names, settings, reference, kinds[0])
+    suite = Suite(chosen, settings, reference, reference_count=r.reference_count, parts=1, device=device)
+    if PartialState().is_main_process:
+        for reason, lacking in left.items():
+            print(f"left out: {', '.join(lacking)}: {reason}", file=sys.stderr)
+    results = {source.kind: suite.score(source) for source in kinds}
+    if PartialState().is_main_process:
+        print(table(results))
+    return {
+        "format": FORMAT,
+        "floors": {kind: result.scores for kind, result in results.items()},
+        "intervals": {kind: result.intervals for kind, result in results.items()},
+        "protocol": suite.protocol(kinds[0]),
+        "subject": {"model": r.floors},
+    }

@@ -5,14 +5,22 @@ Distances are those of features of unit length: 0 is the same picture, √2 one 
 network of its kind sees what is shown more than where: a copy that is shifted, mirrored or recoloured is near too.
 """
 
+import sys
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from t2i.errors import UserError
+from t2i.metrics import intervals, networks, protocol
+from t2i.metrics.compare import FORMAT
+from t2i.metrics.networks import Settings
 from t2i.metrics.prdc import distances
-from t2i.metrics.sources import Reference, Source
+from t2i.metrics.request import Request
+from t2i.metrics.sources import Generated, Reference, Source, overlap
+from t2i.metrics.suite import check_resolution, in_blocks, noting
 from t2i.pictures import picture_grid
 
 SHARE = 0.05  # of held-out pictures that lie nearer to the training set than the threshold
@@ -74,3 +82,42 @@ def sheet(
             labels += [kind, *(f"{distance:.2f}" for distance in near[row].tolist())]
     images = torch.cat([p.cpu() for p in pictures])
     return picture_grid(images, 1 + k, labels, scale or max(1, 128 // images.shape[-1]))
+
+
+def judge(r: Request, source: Source, held_out: Reference, device: str) -> dict[str, Any]:
+    """What score.py --nearest does: how near generated pictures come to training pictures, beside how near held-out
+    ones come, and a sheet of the nearest."""
+    assert r.nearest
+    shards = r.training or (source.model.config.data.shards if isinstance(source, Generated) else "")
+    training = Reference(shards, r.seed, setting="training")
+    for reference in (held_out, training):
+        check_resolution(reference, source)
+    network = networks.load("trunk", Settings(r.networks, False, r.seed), device)
+    others = min(r.reference_count or held_out.count, held_out.count)
+
+    def features(pictures: Source | Reference, count: int, label: str) -> Tensor:
+        look = lambda numbers: network.see(pictures.pick(numbers).to(device), numbers)
+        return in_blocks(count, look, label).get("trunk", torch.zeros(0))
+
+    fake, real = features(source, len(source.captions), "pictures"), features(held_out, others, "held out")
+    seen = features(training, training.count, "training")
+    rows: dict[str, Tensor] = {}
+    notes: list[str] = []
+    if len(seen):  # on the first process
+        rows = compute(fake, real, seen)
+        sheet({"generated": (source, fake), "held out": (held_out, real)}, training, seen).save(r.nearest)
+        print(f"{network.title}: {training.count} training pictures of {shards}; the nearest are shown in {r.nearest}")
+        with noting(notes):
+            overlap(shards, held_out)
+        for line in notes:
+            print(f"note: {line}", file=sys.stderr)
+    return {
+        "format": FORMAT,
+        "scores": {k: float(v.mean()) for k, v in rows.items()},
+        "intervals": {k: intervals.of_mean(v) for k, v in rows.items()},
+        "protocol": protocol.describe(source, [], {"trunk": network}, held_out, others, 0, r.seed)
+        | {"training": training.digest()},
+        "subject": source.describe(),
+        "judges": {"trunk": network.title},
+        "notes": notes,
+    }

@@ -26,5 +26,6 @@ METRIC = Metric(
     reference=True,
     settings=lambda samples, count: prdc.settings(samples, count) | {"features": "of unit length"},
     scores=("trunk_precision", "trunk_recall", "trunk_density", "trunk_coverage"),
+    distance=True,  # nor is density ever below 0
     order=42,
 )

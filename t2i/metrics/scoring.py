@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def run(r: Request, out: Sequence[Path] = (), axes: Sequence[str] | None = None)
             save_reference(r, device)
             return
         written = []
-        for result, captions in asked(r)(r, device):
+        for result, captions in asked(r, device):
             if state.is_main_process:
                 written.append(write(r, result, captions))
         if r.ladder and state.is_main_process:
@@ -67,9 +67,17 @@ def run(r: Request, out: Sequence[Path] = (), axes: Sequence[str] | None = None)
 Judged = tuple[dict[str, Any], list[captions_of.Caption] | None]  # scores with all about them; captions to be kept
 
 
-def asked(r: Request) -> Callable[[Request, str], Iterable[Judged]]:
-    """What is to be done."""
-    return agreement if r.agreement else floors_of if r.floors else copies if r.nearest else score
+def asked(r: Request, device: str) -> Iterable[Judged]:
+    """What is to be found out."""
+    if r.agreement:
+        return [agreement(r, device)]
+    if r.floors:
+        return [(floors.judge(r, device) | made(device), None)]
+    if r.nearest:
+        check_writable(r.nearest, "nearest")
+        held_out = sources.Reference(r.reference or "", r.seed)
+        return [(nearest.judge(r, judged(r, held_out, device), held_out, device) | made(device), None)]
+    return score(r, device)
 
 
 def write(r: Request, result: dict[str, Any], captions: list[captions_of.Caption] | None) -> Path:
@@ -227,7 +235,7 @@ def save_captions(r: Request) -> None:
     print(f"written to {r.save_captions}: {told}")
 
 
-def agreement(r: Request, device: str) -> list[Judged]:
+def agreement(r: Request, device: str) -> Judged:
     """Real pictures and the captions that people wrote: how often the CLIP finds them to belong together."""
     reference = sources.Reference(r.agreement or "", r.seed, setting="agreement")
     network = networks.load("clip", Settings(r.networks, reference.scenes, r.seed), device)
@@ -256,77 +264,7 @@ def agreement(r: Request, device: str) -> list[Judged]:
         | reference.describe(count),
         "subject": {"model": network.title, "kimg": None},
     }
-    return [(result | made(device), None)]
-
-
-def floors_of(r: Request, device: str) -> list[Judged]:
-    """Every score of real pictures and of what is left of them when they are spoilt."""
-    assert r.floors
-    assert r.reference
-    reference = sources.Reference(r.reference, r.seed)
-    held_out = sources.Reference(r.floors, r.seed, setting="floors")
-    settings = Settings(r.networks, reference.scenes, r.seed)
-    kinds = floors.sources(held_out, held_out.captions(min(r.samples or MOST, held_out.count)), r.seed)
-    chosen, left = suite.choose(r.names, settings, reference, kinds[0])
-    judge = suite.Suite(chosen, settings, reference, reference_count=r.reference_count, parts=1, device=device)
-    if PartialState().is_main_process:
-        for reason, lacking in left.items():
-            print(f"left out: {', '.join(lacking)}: {reason}", file=sys.stderr)
-    results = {source.kind: judge.score(source) for source in kinds}
-    if PartialState().is_main_process:
-        print(floors.table(results))
-    whole = {
-        "format": compare.FORMAT,
-        "floors": {kind: result.scores for kind, result in results.items()},
-        "intervals": {kind: result.intervals for kind, result in results.items()},
-        "protocol": judge.protocol(kinds[0]),
-        "subject": {"model": r.floors},
-    }
-    return [(whole | made(device), None)]
-
-
-def copies(r: Request, device: str) -> list[Judged]:
-    """How near generated pictures come to training pictures, beside how near held-out ones come; and a sheet of the
-    nearest."""
-    assert r.nearest
-    assert r.reference
-    check_writable(r.nearest, "nearest")
-    held_out = sources.Reference(r.reference, r.seed)
-    source = judged(r, held_out, device)
-    shards = r.training or (source.model.config.data.shards if isinstance(source, sources.Generated) else "")
-    training = sources.Reference(shards, r.seed, setting="training")
-    for reference in (held_out, training):
-        suite.check_resolution(reference, source)
-    network = networks.load("trunk", Settings(r.networks, False, r.seed), device)
-    others = min(r.reference_count or held_out.count, held_out.count)
-
-    def features(pictures: sources.Source | sources.Reference, count: int, label: str) -> torch.Tensor:
-        look = lambda numbers: network.see(pictures.pick(numbers).to(device), numbers)
-        return suite.in_blocks(count, look, label).get("trunk", torch.zeros(0))
-
-    fake, real = features(source, len(source.captions), "pictures"), features(held_out, others, "held out")
-    seen = features(training, training.count, "training")
-    rows: dict[str, torch.Tensor] = {}
-    notes: list[str] = []
-    if len(seen):  # on the first process
-        rows = nearest.compute(fake, real, seen)
-        nearest.sheet({"generated": (source, fake), "held out": (held_out, real)}, training, seen).save(r.nearest)
-        print(f"{network.title}: {training.count} training pictures of {shards}; the nearest are shown in {r.nearest}")
-        with suite.noting(notes):
-            sources.overlap(shards, held_out)
-        for line in notes:
-            print(f"note: {line}", file=sys.stderr)
-    result = {
-        "format": compare.FORMAT,
-        "scores": {k: float(v.mean()) for k, v in rows.items()},
-        "intervals": {k: intervals.of_mean(v) for k, v in rows.items()},
-        "protocol": suite.protocol.describe(source, [], {"trunk": network}, held_out, others, 0, r.seed)
-        | {"training": training.digest()},
-        "subject": source.describe(),
-        "judges": {"trunk": network.title},
-        "notes": notes,
-    }
-    return [(result | made(device), None)]
+    return result | made(device), None
 
 
 def made(device: str) -> dict[str, Any]:
