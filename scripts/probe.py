@@ -5,11 +5,12 @@
     python scripts/probe.py --train                makes the judging classifier anew
     python scripts/probe.py --world binding --checkpoint runs/y
                                                    a model of pictures of two objects: has each the colour it was given?
+    python scripts/probe.py --categories           one object, colours, counting, position, ... a row a category
 
 Prompts name pairs of colour and object, or two such pairs: some that training shows, some that it never does. The same
 shares of drawn pictures are the ceiling: what the classifier makes of pictures that are right. Those of pictures that
 show no object (noise, the ground alone, an ellipse or a scribble in the object's colour and place, the object warped or
-blurred beyond knowing) are the floor: what it makes of pictures that are wrong.
+blurred beyond knowing) are the floor: what it makes of pictures that are wrong. All have the size of the model's.
 """
 
 import argparse
@@ -29,6 +30,7 @@ def parser() -> Parser:
     add("--seed", type=int, default=0, help="of the prompts and the latents (%(default)s)")
     add("--truncation", type=float, default=1.0, help="below 1: more typical, less varied (%(default)s)")
     add("--noise", choices=("const", "random"), default="const", help="the generator's noise inputs (%(default)s)")
+    add("--categories", action="store_true", help="a table by category, as GenEval has it; --count prompts in each")
     add("--device", help=DEVICE)
     add("--json", type=Path, help="write all numbers, those of every object too, to this file, as one flat mapping")
     add("--probe", type=Path, help="folder of the classifier (the shipped one)")
@@ -47,12 +49,14 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 def main(given: list[str] | None = None) -> None:
     o = arguments(given)
 
-    from t2i.probes import measure  # only now: a mistake above should not wait for torch
+    from t2i.metrics import categories  # only now: a mistake above should not wait for torch
+    from t2i.probes import measure
 
     if o.train:
         measure.train(o.world, o.scenes, o.epochs, o.seed, o.probe)
     else:
-        measure.judge(o.world, o.checkpoint, o.count, o.seed, o.truncation, o.noise, o.device, o.probe, o.json)
+        judge = categories.judge if o.categories else measure.judge
+        judge(o.world, o.checkpoint, o.count, o.seed, o.truncation, o.noise, o.device, o.probe, o.json)
 
 
 if __name__ == "__main__":

@@ -558,5 +558,8 @@ def test_what_is_told_beside_a_score_has_no_better():
     assert metric.of_reference("real_clip_score")
     assert metric.of_reference("real_vendi_2")
     assert metric.of_reference("encoder_image_to_text_r5")
+    assert metric.of_reference("probe_floor_noise")
+    assert metric.owner("probe_ceiling_both").better("probe_ceiling_both") == ""
+    assert not metric.of_reference("probe_both")
     assert not metric.of_reference("r_precision_fold_std")
     assert not metric.of_reference("nonsense")

@@ -18,6 +18,8 @@ from t2i import model as models
 from t2i.errors import UserError
 from t2i.probes import classifier, measure, standins
 from t2i.probes import scenes as judge
+from t2i.probes.lesson import lesson
+from t2i.probes.sight import Seen, Sight, counted
 from t2i.rng import Rng
 from t2i.worlds import scenes
 
@@ -35,7 +37,7 @@ def script():
 
 def saying(objects, colors):
     """A judge that answers this whatever it is shown."""
-    return SimpleNamespace(name=lambda images: (list(objects), list(colors)))
+    return SimpleNamespace(look=lambda images: [[Seen(o, c)] for o, c in zip(objects, colors)])
 
 
 @pytest.fixture(scope="module")
@@ -62,19 +64,40 @@ def test_shipped_probe_is_right_about_fresh_scenes(shipped, drawn):
     assert wrong["both"] < 0.1
 
 
-def test_shipped_probe_falls_for_no_stand_in(shipped):
+@pytest.mark.parametrize("side", [64, 32])
+def test_shipped_probe_falls_for_no_stand_in(shipped, side):
     """Noise, the right ground alone, with an ellipse or a scribble in the right colour and place, a blurred object."""
-    floors = judge.floors(150, 987654)
+    floors = judge.floors(150, 987654, side)
     assert set(floors) == {"noise", "background", "ellipse", "box", "scribble", "warped", "blurred"}
     for kind, shown in floors.items():
+        assert shown[0].shape == (150, 3, side, side)
         shares = judge.compute(*shown, shipped)
         limit = 0.2 if kind == "warped" else 0.1  # some are warped where they have no features
         assert max(shares["object"], shares["color"], shares["both"]) <= limit, (kind, shares)
 
 
+def test_shipped_probe_counts_and_places(shipped):
+    images, plans = classifier.drawings(200, lambda i: scenes.draw(987654, i, 64, held_out=()), 64)
+    seen = shipped.look(images)
+    subjects = [plan["objects"][0] for plan in plans]
+    assert len({s["count"] for s in subjects}) == 4
+    right = [bool(things) and things[0].count == s["count"] for things, s in zip(seen, subjects)]
+    assert sum(right) >= 0.96 * len(right)
+    middles = [(things[0].x, s["box"][0] + s["box"][2] / 2) for things, s in zip(seen, subjects) if things]
+    assert sum(abs(a - b) < 0.06 for a, b in middles) >= 0.95 * len(middles)
+
+
+def test_parts_are_counted_even_where_corners_meet():
+    cores = np.zeros((6, 6), bool)
+    assert counted(cores) == 0
+    cores[0, 0] = cores[1, 1] = cores[3, 0] = cores[5, 3:] = True
+    assert counted(cores) == 3
+
+
 def test_shipped_probe_looks_at_the_object_and_not_at_its_ground(shipped):
     """Objects on the grounds of other scenes are what they are."""
-    apart, objects, colors = judge._apart(100, 987654)
+    apart, plans = judge._apart(100, 987654)
+    objects, colors = judge._subjects(plans)
     ground, things = apart.layers()
     images = standins.lay(ground.roll(1, 0), things)
     assert judge.compute(images, objects, colors, shipped)["object"] >= 0.95
@@ -114,15 +137,15 @@ def test_no_scene_of_the_probe_is_one_of_a_training_set(monkeypatch):
     monkeypatch.setattr(scenes, "draw", lambda seed, *a, **k: seeds.add(seed) or draw(seed, *a, **k))
     monkeypatch.setattr(scenes, "draw_apart", lambda seed, *a, **k: seeds.add(seed) or draw_apart(seed, *a, **k))
     judge.train(32, epochs=1, batch=32, tests=8)
-    assert min(seeds) >= judge.OWN_SEEDS > measure.DRAWN_SEEDS > 10**5
+    assert min(seeds) >= measure.OWN_SEEDS > measure.DRAWN_SEEDS > 10**5
 
 
 def test_scenes_come_apart():
     """Ground and object laid on it give the picture again; where no object is seen, both are the same."""
-    apart, _, _ = judge._apart(30, 4)
+    apart, _ = judge._apart(30, 4)
     ground, things = apart.layers()
     torch.testing.assert_close(standins.lay(ground, things), classifier.floats(apart.whole))
-    seen = (apart.mask > 128).float().mean((1, 2, 3))
+    seen = (apart.masks > 128).float().mean((1, 2, 3))
     assert 0.03 < seen.min() < seen.max() < 0.7
     for i in range(30):
         image, without, mask, plan = scenes.draw_apart(3, i, 32)
@@ -135,15 +158,38 @@ def test_scenes_come_apart():
 
 
 def test_a_lesson_has_objects_and_stand_ins():
-    apart, _, _ = judge._apart(100, 4)
-    images, where, shown = judge.lesson(apart, Rng(1))
-    assert images.shape == (100, 3, 64, 64)
-    assert images.abs().max() <= 1
-    assert (where.shape, where.min() >= 0, where.max() <= 1) == ((100, 1, 64, 64), True, True)
-    assert int(shown.sum()) == 48
-    assert (where[shown].amax((1, 2, 3)) > 0.5).all()
-    assert int((where.amax((1, 2, 3)) == 0).sum()) == 8  # grounds alone, and noise
-    assert torch.equal(images, judge.lesson(apart, Rng(1))[0])
+    """What it shows of an object has a mask, and as many cores as there are objects; a stand-in is none."""
+    apart, plans = judge._apart(100, 4)
+    eyes = Sight(scenes.SUBJECTS, list(scenes.PALETTE))
+    objects, colors = torch.arange(100)[:, None] % 13, torch.full((100, 1), -1)
+    learnt = lesson(eyes, apart, objects, colors, Rng(1))
+    assert learnt.images.shape == (100, 3, 64, 64)
+    assert learnt.images.abs().max() <= 1
+    assert learnt.maps.shape == (100, 2, 64, 64)
+    assert (learnt.maps.min() >= 0, learnt.maps.max() <= 1) == (True, True)
+    shown = learnt.objects[:, 0] < 13
+    assert 35 < int(shown.sum()) < 65
+    assert torch.equal(learnt.objects[shown], objects[shown])
+    assert (learnt.maps[shown, 0].amax((1, 2)) > 0.5).all()
+    counts = [counted((maps[1] > 0.5).numpy()) for maps in learnt.maps[shown]]
+    said = [plan["objects"][0]["count"] for plan, here in zip(plans, shown) if here]
+    assert sum(a == b for a, b in zip(counts, said)) >= 0.9 * len(said)
+    assert 4 <= int((learnt.maps[:, 0].amax((1, 2)) == 0).sum()) <= 18  # grounds alone, and noise
+    assert torch.equal(learnt.images, lesson(eyes, apart, objects, colors, Rng(1)).images)
+
+
+def test_warped_things_stay_where_they_are_and_stray_as_far_as_said():
+    """A ramp across a square shows by its values how far each place has strayed."""
+    across = (torch.arange(64) + 0.5) / 64
+    thing = torch.stack((across.expand(64, 64), across[:, None].expand(64, 64), torch.zeros(64, 64)))
+    square = torch.zeros(64, 64)
+    square[16:48, 16:48] = 1
+    thing = torch.cat((thing, square[None])).expand(20, 4, 64, 64)
+    bent = standins.warped(thing, torch.full((20,), 0.2), Rng(3))
+    strays = (bent - thing)[:, :2, 16:48, 16:48]
+    assert strays.mean((2, 3)).abs().max() < 0.02
+    torch.testing.assert_close(strays.square().sum(1).mean((1, 2)).sqrt(), torch.full((20,), 0.1), rtol=0.1, atol=0.01)
+    assert torch.equal(standins.warped(thing, torch.zeros(20), Rng(3)), thing)
 
 
 def test_outlines_are_ellipses_or_boxes_or_stray():
@@ -204,7 +250,7 @@ def test_spoil_keeps_range_and_shape_and_follows_its_rng(drawn):
 def test_train_learns_and_its_probe_comes_back_from_disk(tmp_path):
     lines: list[str] = []
     probe, accuracy = judge.train(384, epochs=4, batch=32, tests=20, progress=lines.append)
-    assert {"object", "spoilt_color", "half_object", "ellipse_object"} < set(accuracy)
+    assert {"object", "count", "spoilt_color", "half_object", "ellipse_object"} < set(accuracy)
     losses = [float(line.split()[-1]) for line in lines[1:]]
     assert losses[-1] < 0.8 * losses[0]
     assert len(lines) == 5
@@ -219,13 +265,13 @@ def test_train_learns_and_its_probe_comes_back_from_disk(tmp_path):
 @pytest.mark.parametrize("spoilt", ["nothing", "json", "weights", "classes"])
 def test_a_folder_that_is_no_probe_is_one_clear_line(tmp_path, spoilt):
     if spoilt != "nothing":
-        classifier.save(judge.SceneProbe(), tmp_path, {})
+        classifier.save(Sight(["train"], ["red", "blue"]), tmp_path, {})
     if spoilt == "json":
         (tmp_path / classifier.DESCRIPTION).write_text("{")
     elif spoilt == "weights":
         (tmp_path / classifier.WEIGHTS).write_bytes((tmp_path / classifier.WEIGHTS).read_bytes()[:1000])
     elif spoilt == "classes":
-        (tmp_path / classifier.DESCRIPTION).write_text('{"objects": ["train"], "colors": ["red"]}')
+        (tmp_path / classifier.DESCRIPTION).write_text('{"objects": ["train"], "colors": ["red"], "apart": false}')
     with pytest.raises(UserError, match="--train") as error:
         judge.load(tmp_path)
     assert "\n" not in str(error.value)
@@ -249,7 +295,7 @@ def test_script_prints_and_writes_the_shares(tmp_path, monkeypatch, capsys):
         for k, text in enumerate(texts):
             yield pictures[k][0][None] if text != "grey" else torch.zeros(1, 3, 128, 128)
 
-    model = SimpleNamespace(path=Path("runs/x"), kimg=12.0, stream=stream)
+    model = SimpleNamespace(path=Path("runs/x"), kimg=12.0, stream=stream, resolution=64)
     monkeypatch.setattr(models, "load_model", lambda path, device: model)
     file = tmp_path / "new" / "probe.json"
     script().main(["--count", "12", "--seed", "5", "--truncation", "0.7", "--json", str(file)])

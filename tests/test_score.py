@@ -96,6 +96,7 @@ def test_scores_come_with_their_protocol(scored, model, tiny_shards):
     assert {
         "clip_score", "encoder_image_to_text_r1", "encoder_text_to_image_r10", "clip_fid", "cmmd", "r_precision", "swd",
         "swd_16", "ms_ssim", "soa_i", "soa_c", "VGG", "VGG relu1_2", "probe_object", "probe_both",
+        "probe_ceiling_object", "probe_ceiling_both", "probe_floor_noise", "probe_floor_warped",
     } <= set(scores)  # fmt: skip
     assert not any("fid" in name and name != "clip_fid" for name in scores), "nothing else may be called FID"
     assert scores["real_clip_score"] > scores["clip_score"] + 0.1

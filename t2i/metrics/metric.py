@@ -27,6 +27,7 @@ class Evidence:
     networks: Networks
     seed: int = 0
     captioned: dict[str, Any] = field(default_factory=dict)  # of some real pictures, and of a caption of each
+    resolution: int = 0  # side of the judged pictures
 
     def on(self, device: Any, names: Sequence[str]) -> "Evidence":
         """The same with the named features, rows or moments, on a device."""

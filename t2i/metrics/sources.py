@@ -25,6 +25,7 @@ from t2i.options import flag
 from t2i.pictures import to_uint8
 from t2i.probes import scenes
 from t2i.rng import derive_seed
+from t2i.worlds.scenes import SCENES
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -52,7 +53,7 @@ class Reference:
             raise UserError(f"{self.said}: {bad}; make the shards again") from None
         self.shards, self.seed, self.count = shards, seed, len(self.samples)
         self.resolution = int(first.image.shape[-1])
-        self.scenes = "objects" in (first.meta.get("attributes") or {})
+        self.scenes = (first.meta.get("attributes") or {}).get("scene") in SCENES
         self._digest: str | None = None
         self.order = np.random.default_rng(derive_seed(seed, 0x0D)).permutation(self.count)
 

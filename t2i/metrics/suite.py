@@ -149,7 +149,9 @@ class Suite:
         result = Result({}, protocol=self.protocol(source), subject=source.describe(), notes=list(self.notes))
         if not PartialState().is_main_process:
             return result
-        evidence = Evidence(fake, real, source.captions, self.networks, self.settings.seed, self.captioned)
+        evidence = Evidence(
+            fake, real, source.captions, self.networks, self.settings.seed, self.captioned, source.resolution
+        )
         bar = tqdm(total=len(self.metrics), unit="metric", leave=False, disable=None if self.progress else True)
         with noting(result.notes), bar:
             for metric in self.metrics:

@@ -118,23 +118,25 @@ def paint(plan: Plan, side: int, rng: Rng, scene: Painter, frame: Callable[..., 
     """The RGB picture of a plan, `side` pixels square; painted at twice that and reduced, so edges are smooth.
 
     scene paints it with: a pen of the whole picture, the random stream, the plan, the first object's colour, and a
-    pen for each of the first object's boxes, mirrored where it faces left (everything is drawn facing right).
-    frame: (picture, box, mirror) → such a pen; another than Pen shows the first object otherwise, or not at all.
+    pen for each of the "boxes" that objects have, mirrored where they face left (everything is drawn facing right).
+    frame: (picture, box, mirror) → such a pen; another than Pen shows these objects otherwise, or not at all.
     """
     image = Image.new("RGB", (2 * side, 2 * side))
     color, frames = PALETTE["white"], []
     if plan["objects"]:
         subject = plan["objects"][0]
         color = jitter(rng, PALETTE[subject["color"]]) if subject["color"] else color
-        frames = [frame(image, box, subject.get("facing") == "left") for box in subject["boxes"]]
+    for thing in plan["objects"]:
+        frames += [frame(image, box, thing.get("facing") == "left") for box in thing.get("boxes", ())]
     scene(Pen(image), rng, plan, color, frames)
     return image.reduce(2)
 
 
 def paint_apart(plan: Plan, side: int, seed: str, scene: Painter) -> tuple[Image.Image, Image.Image, Image.Image]:
-    """For judges: the picture of a plan, the same without its first object, and where that is seen ("L", white there).
+    """For judges: the picture of a plan, the same without its objects that have "boxes", and where these are seen ("L",
+    white there).
 
-    What hides part of the object is left out of where it is seen: painted all white and all black, it differs there
+    What hides part of an object is left out of where it is seen: painted all white and all black, it differs there
     alone. seed: of the random stream, which every one of them begins anew.
     """
     whole, white, black = (

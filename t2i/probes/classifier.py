@@ -1,8 +1,7 @@
-"""What the probes have in common: small convolutions, how they learn from spoilt drawings, and their folders."""
+"""What the probes have in common: pictures as they look at them, drawn, spoilt and small; and their folders."""
 
 import json
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from t2i.errors import UserError, one_line
@@ -19,23 +18,6 @@ from t2i.rng import Rng
 
 SIDE = 64  # pixels of the pictures that they look at
 WEIGHTS, DESCRIPTION = "probe.safetensors", "probe.json"
-
-
-def features() -> nn.Sequential:
-    """[N, 3, 64, 64] → [N, 128, 4, 4]."""
-    widths = (3, 24, 48, 96, 128)
-    blocks = [
-        layer
-        for c_in, c_out in pairwise(widths)
-        for layer in (nn.Conv2d(c_in, c_out, 3, 2, 1, bias=False), nn.BatchNorm2d(c_out), nn.ReLU())
-    ]
-    last = (nn.Conv2d(128, 128, 3, 1, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU())
-    return nn.Sequential(*blocks, *last)
-
-
-def pool(x: Tensor) -> Tensor:
-    """[N, C, H, W] → [N, 2·C]: the mean and the maximum over all places."""
-    return torch.cat((x.mean((2, 3)), x.amax((2, 3))), 1)
 
 
 def fit(images: Tensor) -> Tensor:
@@ -50,40 +32,19 @@ def floats(pixels: Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def drawings(count: int, draw: Callable[[int], tuple]) -> tuple[Tensor, list[dict[str, Any]]]:
-    """Pixels [count, 64, 64, 3] uint8 and plans of drawn pictures. draw: index → (picture, ..., plan)."""
-    pixels, plans = np.empty((count, SIDE, SIDE, 3), np.uint8), []
+def drawings(count: int, draw: Callable[[int], tuple], side: int) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Pictures [count, 3, side, side] in [-1, 1] and plans. draw: index → (picture, ..., plan)."""
+    pixels, plans = np.empty((count, side, side, 3), np.uint8), []
     for i in range(count):
         image, *_, plan = draw(i)
-        pixels[i] = small(image)
+        pixels[i] = small(image, side)
         plans.append(plan)
-    return torch.from_numpy(pixels), plans
+    return floats(torch.from_numpy(pixels)), plans
 
 
-def small(image: Image.Image) -> np.ndarray:
-    """As the data set has it at 64 pixels: [64, 64] or [64, 64, 3] uint8."""
-    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.LANCZOS))
-
-
-def learn(
-    probe: nn.Module, count: int, loss: Callable[[Tensor], Tensor], epochs: int, batch: int, lr: float,
-    rng: Rng, progress: Callable[[str], None],
-) -> None:  # fmt: skip
-    """Trains a classifier on `count` pictures and leaves it in eval mode. loss: rows [n] of them → scalar."""
-    optimizer = torch.optim.AdamW(probe.parameters(), lr=lr, weight_decay=0.05)
-    steps = count // batch
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, epochs * steps)
-    for epoch in range(epochs):
-        total = 0.0
-        for rows in batches(count, batch, rng):
-            value = loss(rows)
-            optimizer.zero_grad()
-            value.backward()
-            optimizer.step()
-            schedule.step()
-            total += value.item()
-        progress(f"epoch {epoch + 1} of {epochs}: loss {total / steps:.4f}")
-    probe.eval().requires_grad_(False)
+def small(image: Image.Image, side: int) -> np.ndarray:
+    """As the data set has it at `side` pixels: [side, side] or [side, side, 3] uint8."""
+    return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS))
 
 
 def spoil(images: Tensor, rng: Rng) -> Tensor:
@@ -116,19 +77,13 @@ def halve(images: Tensor) -> Tensor:
     return F.interpolate(images, (SIDE // 2, SIDE // 2), mode="bilinear", antialias=True)
 
 
-def batches(count: int, batch: int, rng: Rng) -> Iterator[Tensor]:
-    """The rows of each whole batch of one shuffled pass."""
-    order = rng.rand(count).argsort()
-    return (order[i : i + batch] for i in range(0, count - batch + 1, batch))
-
-
 def save(probe: Any, folder: str | Path, facts: dict[str, Any]) -> None:
     """Writes probe.safetensors (float16) and probe.json (its classes, and `facts` on how it was made and does)."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.half().contiguous() for k, v in probe.state_dict().items() if v.is_floating_point()}
     (folder / WEIGHTS).write_bytes(safetensors.torch.save(state))
-    description = {"format": 1, "objects": probe.objects, "colors": probe.colors} | facts
+    description = {"format": 2, "objects": probe.objects, "colors": probe.colors, "apart": probe.apart} | facts
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
 
 
@@ -138,7 +93,7 @@ def load(folder: str | Path, kind: Any, world: str) -> Any:
     remedy = f"make it again: python scripts/probe.py --world {world} --train"
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
-        probe = kind(description["objects"], description["colors"])
+        probe = kind(description["objects"], description["colors"], description["apart"])
         state = {k: v.float() for k, v in safetensors.torch.load_file(folder / WEIGHTS).items()}
         missing = probe.load_state_dict(state, strict=False)
     except FileNotFoundError as error:

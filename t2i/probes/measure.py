@@ -17,7 +17,9 @@ from t2i.errors import UserError, closest
 from t2i.probes import known
 from t2i.probes.classifier import fit, save
 
-DRAWN_SEEDS = 1_000_000  # pictures for ceiling and floors are drawn from here on: no model was trained on them
+# Generators are trained on pictures of small seeds. None of those is among the pictures that ceiling and floors are
+# drawn from, nor among those that judges learn from; nor is any of one among the other.
+DRAWN_SEEDS, OWN_SEEDS = 1_000_000, 7_000_000
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,10 @@ class Probe:
     load: Callable[[Path], Any]  # the classifier of a folder that `classifier.save` wrote
     train: Callable[..., tuple[Any, dict[str, float]]]  # (count, epochs, seed, tests=, progress=) → it, its accuracies
     prompts: Callable[[str, int, int], Sequence[Any]]  # ("seen" or "held_out", count, seed) → texts, *asked
-    drawn: Callable[..., Sequence[Any]]  # (count, seed, only_held_out=) → pictures [N, 3, 64, 64] in [-1, 1], *asked
-    floors: Callable[
-        [int, int], Mapping[str, Sequence[Any]]
-    ]  # (count, seed) → kind of picture without objects: as drawn
+    # (count, seed, side, only_held_out=) → pictures [N, 3, side, side] in [-1, 1], *asked
+    drawn: Callable[..., Sequence[Any]]
+    # (count, seed, side) → kind of picture without objects: as drawn
+    floors: Callable[[int, int, int], Mapping[str, Sequence[Any]]]
     compute: Callable[..., dict[str, Any]]  # (pictures, *asked, classifier) → shares in 0..1, perhaps of parts too
     shipped: Path  # the folder of the classifier that ships
     columns: dict[str, str]  # of the printed table: title → share
@@ -55,26 +57,28 @@ def judge(
     folder: Path | None = None,
     file: Path | None = None,
 ) -> None:
-    """Generates `count` pictures of seen prompts and of held-out ones, and draws as many: what the classifier makes of
-    those is the ceiling, and what it makes of as many without an object is the floor. Prints the shares; writes all
-    of them to a file."""
+    """Generates `count` pictures of seen prompts and of held-out ones, and draws as many of the same size: what the
+    classifier makes of those is the ceiling, and what it makes of as many without an object is the floor. Prints the
+    shares; writes all of them to a file."""
     probe = find(world)
     classifier = probe.load(folder or probe.shipped)
     model = models.load_model(checkpoint, device)
-    print(f"model: {model.path} ({model.kimg:g} kimg)", flush=True)
+    side = model.resolution
+    print(f"model: {model.path} ({model.kimg:g} kimg), {side}×{side}, as are drawn pictures", flush=True)
     figures: dict[str, dict[str, Any]] = {}
     for which in ("seen", "held_out"):
         texts, *asked = probe.prompts(which, count, seed)
         images = generate(model, texts, which, seed, truncation, noise)
         figures[which] = probe.compute(images, *asked, classifier)
     for which in ("seen", "held_out"):
-        drawn = probe.drawn(count, DRAWN_SEEDS + seed, only_held_out=which == "held_out")
+        drawn = probe.drawn(count, DRAWN_SEEDS + seed, side, only_held_out=which == "held_out")
         figures[f"drawn_{which}"] = probe.compute(*drawn, classifier)
-    for kind, shown in probe.floors(count, DRAWN_SEEDS + seed).items():
+    for kind, shown in probe.floors(count, DRAWN_SEEDS + seed, side).items():
         figures[f"floor_{kind}"] = probe.compute(*shown, classifier)
     print(table(probe, figures))
     if file:
-        files.write_figures(file, {"kimg": model.kimg, "seed": seed, "truncation": truncation} | flat(figures))
+        about = {"kimg": model.kimg, "seed": seed, "truncation": truncation, "side": side}
+        files.write_figures(file, about | flat(figures))
 
 
 def generate(model: Any, texts: Sequence[str], label: str, seed: int, truncation: float, noise: str) -> Tensor:
@@ -119,7 +123,7 @@ def train(world: str, scenes: int, epochs: int, seed: int = 0, folder: Path | No
     start, probe = time.perf_counter(), find(world)
     folder = folder or probe.shipped
     say = lambda line: print(line, flush=True)
-    classifier, accuracy = probe.train(scenes, epochs, seed, tests=min(2000, scenes), progress=say)
+    classifier, accuracy = probe.train(scenes, epochs, seed, tests=min(1000, scenes), progress=say)
     made = {"scenes": scenes, "epochs": epochs, "seed": seed}
     try:
         save(classifier, folder, {"accuracy": accuracy, "trained": made})

@@ -3,67 +3,117 @@
 A judge is trained on them, and how often it falls for them is the floor of its every score.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from t2i.probes.classifier import floats
+from t2i.painting.pen import PALETTE, Plan
+from t2i.probes.classifier import floats, small
 from t2i.rng import Rng
 
-SIGMA = 5.0  # pixels of 64: blurred by it, nobody could tell what a picture is of but by its ground
+BLUR = 5 / 64  # of a side: blurred by it, nobody could tell what a picture is of but by its ground
+BEND = 0.4  # of its size: an object whose parts stray so far has no shape any more
 
 
 @dataclass
 class Apart:
-    """N drawn pictures taken apart."""
+    """N drawn pictures taken apart into T things each, which may be several of a kind: two apples are one thing.
+
+    Thing t is all there is in the t-th of the T parts of a picture's width.
+    """
 
     whole: Tensor  # [N, H, W, 3] uint8
-    ground: Tensor  # [N, H, W, 3] uint8: the same without their objects
-    mask: Tensor  # [N, H, W, 1] uint8: 255 where an object is seen
-    boxes: Tensor  # [N, K, 4]: x, y, width and height in 0..1 of each object; zeros where there are fewer than K
-    colors: Tensor  # [N, K, 3] uint8: those they were asked in, or on the whole have
+    ground: Tensor  # [N, H, W, 3] uint8: the same without things
+    masks: Tensor  # [N, H, W, T] uint8: 255 where each thing is seen
+    boxes: Tensor  # [N, T, K, 4]: x, y, width and height in 0..1 of each object; zeros where there are fewer than K
+    paints: Tensor  # [N, T, K, 3] uint8: the colours they were asked in, or on the whole have
 
     def __getitem__(self, rows: Tensor) -> "Apart":
-        return Apart(self.whole[rows], self.ground[rows], self.mask[rows], self.boxes[rows], self.colors[rows])
+        return Apart(self.whole[rows], self.ground[rows], self.masks[rows], self.boxes[rows], self.paints[rows])
 
     def __len__(self) -> int:
         return len(self.whole)
 
     def layers(self) -> tuple[Tensor, Tensor]:
-        """Grounds [N, 3, H, W] in [-1, 1], and objects to `lay` on them [N, 4, H, W]."""
-        ground, mask = floats(self.ground), self.mask.permute(0, 3, 1, 2).float() / 255
-        return ground, torch.cat((floats(self.whole) - ground * (1 - mask), mask), 1)
+        """Grounds [N, 3, H, W] in [-1, 1], and things to `lay` on them [N, T, 4, H, W]."""
+        whole, ground = floats(self.whole), floats(self.ground)
+        masks = self.masks.permute(0, 3, 1, 2)[:, :, None].float() / 255  # [N, T, 1, H, W]
+        seen = whole[:, None] - ground[:, None] * (1 - masks)
+        return ground, torch.cat((seen, masks), 2) * parts(self.masks.shape[3], whole.shape[-1])[:, None, None]
 
 
-def lay(ground: Tensor, thing: Tensor) -> Tensor:
-    """Grounds [N, 3, H, W] with things on them: [N, 4, H, W], colours times mask, mask."""
-    return ground * (1 - thing[:, 3:]) + thing[:, :3]
+def parts(things: int, side: int) -> Tensor:
+    """[T, side] of 0 and 1: which columns are each thing's."""
+    return (torch.arange(side) * things // side == torch.arange(things)[:, None]).to(torch.uint8)
+
+
+def taken_apart(count: int, draw: Callable[[int], tuple], side: int, things: int = 1) -> tuple[Apart, list[Plan]]:
+    """Drawn pictures as the data set has them at `side` pixels, taken apart, and their plans.
+
+    draw: index → (picture, ground, where objects are, plan).
+    """
+    pixels, plans = np.empty((count, side, side, 7), np.uint8), []
+    for i in range(count):
+        *images, plan = draw(i)
+        pixels[i] = np.dstack([small(image, side) for image in images])
+        plans.append(plan)
+    whole, ground, mask = torch.from_numpy(pixels).split((3, 3, 1), 3)
+    masks = mask * parts(things, side).mT
+    kept = [[thing for thing in plan["objects"] if "boxes" in thing] for plan in plans]
+    boxes = torch.zeros(count, things, max(len(thing["boxes"]) for of in kept for thing in of), 4)
+    paints = torch.empty(*boxes.shape[:3], 3, dtype=torch.uint8)
+    for i, of in enumerate(kept):
+        for t, thing in enumerate(of):
+            boxes[i, t, : len(thing["boxes"])] = torch.tensor(thing["boxes"])
+            own = whole[i][masks[i, ..., t] > 250].float().mean(0)  # of what has one look only
+            paints[i, t] = torch.tensor(PALETTE[thing["color"]]) if thing["color"] else own.byte()
+    return Apart(whole, ground, masks, boxes, paints), plans
+
+
+def lay(ground: Tensor, things: Tensor) -> Tensor:
+    """Grounds [N, 3, H, W] with things on them: [N, T, 4 or more, H, W], colours times mask, mask, whatever else."""
+    for thing in things.unbind(1):
+        ground = ground * (1 - thing[:, 3:4]) + thing[:, :3]
+    return ground
 
 
 def floors(apart: Apart, rng: Rng) -> dict[str, Tensor]:
     """Pictures that show no object, by kind: each [N, 3, H, W] in [-1, 1] has the ground (but noise) and the colours
     of one that does."""
-    whole, (ground, thing) = floats(apart.whole), apart.layers()
+    whole, (ground, things) = floats(apart.whole), apart.layers()
+    n, t, side = *things.shape[:2], things.shape[-1]
+    boxes, paints = apart.boxes.flatten(0, 1), apart.paints.flatten(0, 1)
+    drawn = lambda wild, **how: shapes(boxes, paints, side, wild, rng, **how).unflatten(0, (n, t))
     return {
         "noise": 2 * rng.rand(*whole.shape) - 1,
         "background": ground,
-        "ellipse": lay(ground, shapes(apart, 0, rng)),
-        "box": lay(ground, shapes(apart, 0, rng, power=8.0)),
-        "scribble": lay(ground, shapes(apart, 0.5, rng, marked=True)),
-        "warped": lay(ground, warped(thing, torch.full((len(apart),), 0.3), rng)),
-        "blurred": blur(whole, SIGMA),
+        "ellipse": lay(ground, drawn(0)),
+        "box": lay(ground, drawn(0, power=8.0)),
+        "scribble": lay(ground, drawn(0.5, marked=True)),
+        "warped": lay(ground, warped(things.flatten(0, 1), torch.full((n * t,), BEND), rng).unflatten(0, (n, t))),
+        "blurred": blur(whole, BLUR * side),
     }
 
 
-def shapes(apart: Apart, wild: float | Tensor, rng: Rng, power: float | Tensor = 2.0, marked: bool = False) -> Tensor:
-    """In the place of every object a `contour` in its colour, marked as by `scrawled` or not, to `lay` on a ground."""
-    n, side = apart.whole.shape[:2]
-    out = torch.zeros(n, 4, side, side)
-    for box, color in zip(apart.boxes.unbind(1), apart.colors.unbind(1)):
+def shapes(
+    boxes: Tensor,
+    paints: Tensor,
+    side: int,
+    wild: float | Tensor,
+    rng: Rng,
+    power: float | Tensor = 2.0,
+    marked: bool = False,
+) -> Tensor:
+    """In each box [M, K, 4] a `contour` in the colour of paints [M, K, 3], marked as by `scrawled` or not: things to
+    `lay` [M, 4, side, side]."""
+    out = torch.zeros(len(boxes), 4, side, side)
+    for box, color in zip(boxes.unbind(1), paints.unbind(1)):
         mask = contour(box, wild, rng, power, side)
-        paint = floats(color[:, None, None]).expand(n, 3, side, side)
+        paint = floats(color[:, None, None]).expand(-1, 3, side, side)
         paint = scrawled(paint, rng) if marked else paint
         shape = torch.cat((paint * mask, mask), 1)
         out = shape + out * (1 - mask)
@@ -103,12 +153,25 @@ def smooth(field: Tensor, side: int) -> Tensor:
     return F.interpolate(field, (side, side), mode="bicubic", align_corners=False)
 
 
-def warped(images: Tensor, strength: Tensor, rng: Rng) -> Tensor:
-    """[N, C, H, W] with its places shifted by smooth random ways; strength [N]: their deviation, in half pictures."""
-    n, _, side, _ = images.shape
-    ways = smooth(rng.randn(n, 2, 5, 5), side).permute(0, 2, 3, 1) * strength[:, None, None, None]
-    still = F.affine_grid(torch.eye(2, 3).expand(n, 2, 3), [n, 1, side, side], align_corners=False)
-    return F.grid_sample(images, still + ways, padding_mode="border", align_corners=False)
+def warped(thing: Tensor, strength: Tensor, rng: Rng) -> Tensor:
+    """Things to `lay` [N, C, H, W], their parts shifted by smooth random ways while the whole stays in its place.
+
+    strength [N]: how far parts stray, root mean square, in sizes of the thing (the root of its area). The ways are
+    drawn as finely as the thing is large: bends span about a half of it.
+    """
+    n, _, side, _ = thing.shape
+    mask = thing[:, 3:4]
+    size = mask.mean((1, 2, 3)).sqrt().clamp(min=0.05)  # of the picture
+    at = (torch.arange(side) + 0.5) / side * 2 - 1
+    place = torch.stack(torch.meshgrid(at, at, indexing="xy"), -1)  # [H, W, 2]: x, y in -1..1
+    still = place.expand(n, side, side, 2)
+    field = rng.randn(n, 2, 9, 9)  # of which a thing of size 1 would span all
+    ways = F.grid_sample(field, still * (0.28 / size).clamp(max=1)[:, None, None, None], "bicubic", align_corners=True)
+    weight = mask / mask.sum((2, 3), keepdim=True).clamp(min=1)
+    ways = ways - (ways * weight).sum((2, 3), keepdim=True)
+    strays = (ways.square() * weight).sum((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-3)
+    ways = ways / strays * (2 * strength * size)[:, None, None, None]  # a picture is 2 wide in its own coordinates
+    return F.grid_sample(thing, still + ways.permute(0, 2, 3, 1), padding_mode="border", align_corners=False)
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from t2i.model import load_model
 from t2i.probes import scenes as judge
+from t2i.probes.sight import Sight
 from t2i.prompts import read_lines
 from t2i.search.comparison import BASE, Cell, Comparison, shape
 from t2i.search.record import to_json
@@ -86,7 +87,7 @@ def key(row: Row) -> tuple:
     return row["algorithm"], row["setting"], row["prompt"], row["seed"]
 
 
-def figures(result: Result, probe: judge.SceneProbe | None, thing: str, color: str | None) -> Row:
+def figures(result: Result, probe: Sight | None, thing: str, color: str | None) -> Row:
     """The best picture's scores; the probe's verdict on all found and on plain samples."""
     best = result.found[0]
     row: Row = {
@@ -98,7 +99,7 @@ def figures(result: Result, probe: judge.SceneProbe | None, thing: str, color: s
         for prefix, images in (("", result.pictures["found"]), ("plain_", result.pictures["plain"])):
             shares = judge.compute(images, [thing] * len(images), [color] * len(images), probe)
             with torch.no_grad():
-                objects, colors = (x.softmax(1) for x in probe(images)[:2])
+                objects, colors = (x[:, 0].softmax(1) for x in probe(images)[:2])
             likely = objects[:, probe.objects.index(thing)]
             likely = likely * colors[:, probe.colors.index(color)] if color is not None else likely
             row |= {f"{prefix}both": shares["both"], f"{prefix}likely": float(likely.mean())}

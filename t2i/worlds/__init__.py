@@ -5,6 +5,7 @@ a file here. It must not import torch, which the processes that draw would wait 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, Protocol, cast
@@ -33,6 +34,17 @@ class World(Protocol):
         UserError for what cannot be held out, or, with only, drawn alone.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one picture is judged by: a prompt, what a right picture shows, and the plan of one that does."""
+
+    prompt: str
+    things: tuple[tuple[str | None, str], ...]  # (colour, object), one or two; None where any colour is right
+    plan: dict[str, Any]
+    count: int | None = None  # how many of its one object; None: any number
+    side: str = ""  # "left" or "right": of the second object the first is there, or one alone in that half
 
 
 def known() -> list[str]:

@@ -5,13 +5,14 @@ the question does not arise. The objects look as they do in the scenes.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from PIL import Image
 
 from t2i.errors import UserError
-from t2i.painting.pen import PALETTE, Color, Pen, Plan, jitter, paint
+from t2i.painting.pen import PALETTE, Color, Pen, Plan, jitter, paint, paint_apart
+from t2i.worlds import Question
 from t2i.worlds.scenes._captions import sentence
 from t2i.worlds.scenes.beach import draw_umbrella
 from t2i.worlds.scenes.bus_road import draw_bus
@@ -66,9 +67,7 @@ def draw(
 
     All five captions name both objects and both colours. held_out: HELD_OUT or nothing.
     """
-    rng = random.Random(f"binding/{seed}/{index}/plan")
-    chosen = couples("held_out" if only_held_out else "seen" if held_out else "all")
-    plan = arrange(rng.choice(chosen), rng)
+    plan = plan_picture(seed, index, held_out, only_held_out)
     words = random.Random(f"binding/{seed}/{index}/words")
     captions: list[str] = []
     while len(captions) < 5:
@@ -85,23 +84,67 @@ def held_out(given: str, only: bool) -> dict[str, tuple[Thing, Thing]]:
     return {" and ".join(" ".join(thing) for thing in two): two for two in chosen}
 
 
-def draw_any(seed: int, index: int, size: int = 64) -> tuple[Image.Image, dict[str, Any]]:
-    """As `draw`, with none, one or two objects in any colours, equal ones too: what a judge of models must know."""
-    rng = random.Random(f"binding/{seed}/{index}/any")
-    count = rng.choices((0, 1, 2), (1, 2, 7))[0]
-    plan = arrange([(rng.choice(COLORS), name) for name in rng.sample(OBJECTS, count)], rng)
-    return render(plan, seed, index, size), plan
+def draw_apart(
+    seed: int,
+    index: int,
+    size: int = 64,
+    held_out: Sequence[tuple[Thing, Thing]] = HELD_OUT,
+    only_held_out: bool = False,
+) -> tuple[Image.Image, Image.Image, Image.Image, dict[str, Any]]:
+    """What `draw` draws, apart, for judges: the picture, the same without its two objects (their shadows stay), where
+    these are seen ("L", white there), and the attributes. They never overlap: one is left of the middle, one right.
+    """
+    plan = plan_picture(seed, index, held_out, only_held_out)
+    return *paint_apart(plan, 2 * size, f"binding/{seed}/{index}/paint", side_by_side), plan
+
+
+def plan_picture(seed: int, index: int, held_out: Sequence[tuple[Thing, Thing]], only_held_out: bool) -> dict[str, Any]:
+    """What stands where, in which colour, in picture `index`."""
+    rng = random.Random(f"binding/{seed}/{index}/plan")
+    return arrange(rng.choice(couples("held_out" if only_held_out else "seen" if held_out else "all")), rng)
 
 
 def prompts(which: str, count: int, seed: int = 0) -> list[tuple[str, tuple[Thing, Thing]]]:
     """`count` captions of pictures never drawn, with what each asks for; all couples come up equally often."""
-    chosen, out = couples(which), []
+    out = []
+    for two, rng in _equally(which, count, seed):
+        out.append((caption(arrange(two, rng), rng), two))
+    return out
+
+
+def _equally(which: str, count: int, seed: int) -> Iterator[tuple[tuple[Thing, Thing], random.Random]]:
+    """Couples, all equally often (within one) in random order, and a random stream for each."""
+    chosen = couples(which)
     for i in range(count):
         if i % len(chosen) == 0:
             order = random.Random(f"binding/{seed}/{i}/order").sample(chosen, len(chosen))
-        rng = random.Random(f"binding/{seed}/{i}/prompt")
-        two = order[i % len(chosen)]
-        out.append((caption(arrange(two, rng), rng), two))
+        yield order[i % len(chosen)], random.Random(f"binding/{seed}/{i}/prompt")
+
+
+CATEGORIES = {
+    "two objects": "captions of two objects in two colours, all couples equally often; both must be there",
+    "colour binding": "the same captions; each must be there in its colour",
+    "position": "captions that say which of the two is left or right of the other; both must be there, so placed",
+}
+LACKS = {
+    "single object": "every picture shows two",
+    "counting": "of every object there is one",
+    "colours": "a colour never comes alone: see colour binding",
+}
+
+
+def questions(category: str, which: str, count: int, seed: int = 0) -> list[Question]:
+    """`count` prompts of a category (CATEGORIES: what each asks), of "seen" or "held_out" couples."""
+    out = []
+    for two, rng in _equally(which, count, seed):
+        plan = arrange(two, rng)
+        text = caption(plan, rng)
+        while category == "position" and " left" not in text and " right" not in text:
+            text = caption(plan, rng)
+        things = tuple(
+            (thing["color"] if category == "colour binding" else None, thing["name"]) for thing in plan["objects"]
+        )
+        out.append(Question(text, things, plan, side="left" if category == "position" else ""))
     return out
 
 
@@ -125,10 +168,9 @@ def render(plan: dict[str, Any], seed: int, index: int, size: int) -> Image.Imag
 def side_by_side(pen: Pen, rng: random.Random, plan: Plan, color: Color, frames: list[Pen]) -> None:
     pen.fade((206, 212, 218), (226, 230, 232), 0, 0.6)
     pen.fade((176, 170, 164), (152, 146, 140), 0.6, 1)
-    for thing in plan["objects"]:
+    for thing, frame in zip(plan["objects"], frames):
         (x, y, w, h), color = thing["box"], jitter(rng, PALETTE[thing["color"]])
         pen.oval((122, 118, 114), x, y + h - 0.02, x + w, y + h + 0.025)
-        frame = pen.inside(thing["box"], thing["facing"] == "left")
         if thing["name"] == "car":
             draw_car(frame, color, "day")
         elif thing["name"] == "bus":

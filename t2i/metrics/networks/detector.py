@@ -38,7 +38,6 @@ def load(settings: Settings, device: Any) -> Network:
     from t2i.metrics import soa
     from t2i.metrics.protocol import hashed
     from t2i.probes import scenes
-    from t2i.probes.scenes import NONE
 
     if where := settings["detector"]:
         label, detect = where, imported(where, settings.spell)
@@ -47,7 +46,7 @@ def load(settings: Settings, device: Any) -> Network:
     else:
         judge = scenes.load().to(device)
         label, fingerprint = "probe", f"probe {hashed(judge)}"
-        detect = lambda images: [{name} - {NONE} for name in judge.name(images)[0]]
+        detect = lambda images: [{thing.object for thing in seen} for seen in judge.look(images)]
         known = Detector(judge.objects, lambda caption: {caption.object} & set(judge.objects))
     said = f"{settings.spell('detector')} {label}"
 

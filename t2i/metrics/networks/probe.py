@@ -21,7 +21,7 @@ def load(settings: Settings, device: Any) -> Network:
 
     def see(images: Any, _: Sequence[int]) -> dict[str, Any]:
         objects, colors, _ = judge(images)
-        seen = objects.argmax(1)
-        return {"object": seen, "color": colors.argmax(1).where(seen < len(judge.objects), -1)}
+        seen = objects[:, 0].argmax(1)
+        return {"object": seen, "color": colors[:, 0].argmax(1).where(seen < len(judge.objects), -1)}
 
     return Network(see, hashed(judge), judge)

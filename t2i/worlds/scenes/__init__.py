@@ -5,21 +5,24 @@ hold what scenes share. A picture is planned (what is where, in which colour), p
 and captions each have their own random stream, made from (seed, index) alone.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from t2i.errors import UserError, closest
 from t2i.painting.pen import PALETTE, Plan, paint, paint_apart
+from t2i.worlds import Question
 from t2i.worlds.scenes._captions import caption, describe
 from t2i.worlds.scenes._scene import Draft, Scene, rounded
 
 __all__ = ["HELD_OUT", "OBJECTS", "PALETTE", "SCENES", "SUBJECTS", "draw", "draw_apart", "held_out", "pairs", "prompts"]
 
+T = TypeVar("T")
 Pair = tuple[str | None, str]  # (colour, object); None for an object that has one look only
 
 # Pictures draw a scene by its place in this order, so that they stay the same pictures; a new file comes behind.
@@ -81,10 +84,19 @@ def draw(
     the first object being what the picture is of. No pair of `held_out` appears; with `only_held_out` the first
     object always is one of them (and no other object is).
     """
-    plan = plan_picture(Random(f"{seed}/{index}/plan"), allowed(held_out, only_held_out), held_out)
-    scene = SCENES[plan["scene"]]
-    captions = describe(plan, scene, Random(f"{seed}/{index}/words"))
-    return paint(plan, 2 * size, Random(f"{seed}/{index}/paint"), scene.paint), captions, plan
+    plan = planned(seed, index, held_out, only_held_out)
+    captions = describe(plan, SCENES[plan["scene"]], Random(f"{seed}/{index}/words"))
+    return render(plan, seed, index, size), captions, plan
+
+
+def planned(seed: int, index: int, held_out: Sequence[tuple[str, str]], only_held_out: bool = False) -> Plan:
+    """What picture `index` shows, without painting it."""
+    return plan_picture(Random(f"{seed}/{index}/plan"), allowed(held_out, only_held_out), held_out)
+
+
+def render(plan: Plan, seed: int, index: int, size: int) -> Image.Image:
+    """The picture of a plan, RGB of side 2·size."""
+    return paint(plan, 2 * size, Random(f"{seed}/{index}/paint"), SCENES[plan["scene"]].paint)
 
 
 def draw_apart(
@@ -97,7 +109,7 @@ def draw_apart(
     """What `draw` draws, apart, for judges: the picture, the same without what it is of, where that is seen, and the
     attributes. The third is "L", white where it is. What its subject casts or holds (a shadow, a string) stays.
     """
-    plan = plan_picture(Random(f"{seed}/{index}/plan"), allowed(held_out, only_held_out), held_out)
+    plan = planned(seed, index, held_out, only_held_out)
     return *paint_apart(plan, 2 * size, f"{seed}/{index}/paint", SCENES[plan["scene"]].paint), plan
 
 
@@ -113,17 +125,79 @@ def prompts(which: str | Sequence[Pair], count: int, seed: int = 0) -> list[tupl
         if pair not in known:
             raise UserError(f"pair {pair}: not of this world; {closest(str(pair[1]), SUBJECTS)}")
     out = []
+    for (color, name), rng in equally(chosen, count, seed):
+        text, _ = say(color, name, rng, colored=True)
+        out.append((text, name, color))
+    return out
+
+
+def equally(chosen: Sequence[T], count: int, seed: int) -> Iterator[tuple[T, Random]]:
+    """`count` times one of these, all equally often (within one) in random order; and a random stream for each."""
     for i in range(count):
         if i % len(chosen) == 0:
             order = Random(f"{seed}/{i}/order").sample(chosen, len(chosen))
-        rng = Random(f"{seed}/{i}/prompt")
-        color, name = order[i % len(chosen)]
-        where = next(where for where, scene in SCENES.items() if name in scene.subjects)
+        yield order[i % len(chosen)], Random(f"{seed}/{i}/prompt")
+
+
+def say(
+    color: str | None,
+    name: str,
+    rng: Random,
+    colored: bool,
+    true: Callable[[str, Plan], bool] = lambda text, plan: True,
+) -> tuple[str, Plan]:
+    """A caption of a picture never drawn, whose subject it calls by its name, and the plan of the picture; of captions
+    and plans the first of which `true` holds."""
+    where = next(where for where, scene in SCENES.items() if name in scene.subjects)
+    while True:
         plan = plan_picture(rng, {where: [(color, name)]}, HELD_OUT)
-        text = caption(plan, SCENES[where], rng, colored=True)
+        text = caption(plan, SCENES[where], rng, colored)
         while name not in text.lower():  # a sofa, a person in a red jacket: true, but not by name
-            text = caption(plan, SCENES[where], rng, colored=True)
-        out.append((text, name, color))
+            text = caption(plan, SCENES[where], rng, colored)
+        if true(text, plan):
+            return text, plan
+
+
+CATEGORIES = {
+    "single object": "captions of one object without its colour, all objects equally often; the object must be there",
+    "colours": "captions of a pair, all pairs equally often; the object must be there in its colour",
+    "counting": "captions that say how many (one to four of zebra, horse, apple, banana, orange, kite, as many as the "
+    "world draws), equally often; the object must be there so many times",
+    "position": "captions of one object on the left or the right side, all but fruit equally often; its middle must be "
+    "in that half",
+}
+LACKS = {
+    "two objects": "every picture is of one kind of object; see --world binding",
+    "colour binding": "only one object has a colour that is asked; see --world binding",
+}
+_CENTRED = ("apple", "banana", "orange")  # one alone lies in the middle
+COUNTS = {"zebra": 2, "horse": 2, "apple": 4, "banana": 4, "orange": 4, "kite": 3}  # as many as pictures show at most
+EXACT = {1: "", 2: r"\b(two|a couple of|a pair of)\b", 3: r"\bthree\b", 4: r"\bfour\b"}  # not: several
+
+
+def questions(category: str, which: str, count: int, seed: int = 0) -> list[Question]:
+    """`count` prompts of a category (CATEGORIES: what each asks), of "seen" pairs; of colours also of "held_out" ones,
+    of other categories, which name no colour, there are none."""
+    if category != "colours" and which == "held_out":
+        return []
+    chosen: dict[str, list[Any]] = {
+        "single object": [(name, 1, "") for name in SUBJECTS],
+        "colours": [(pair, None, "") for pair in pairs(which) if pair[0]],
+        "counting": [(name, n, "") for name, most in COUNTS.items() for n in range(1, most + 1)],
+        "position": [(name, 1, side) for name in SUBJECTS if name not in _CENTRED for side in ("left", "right")],
+    }
+    out = []
+    # A pair or an object, how many of it, and on which side.
+    for (what, n, side), rng in equally(chosen[category], count, seed):
+        pair = what if category == "colours" else (rng.choice([c for c, name in pairs("seen") if name == what]), what)
+        true = lambda text, plan, n=n, side=side: (
+            n in (None, plan["objects"][0]["count"])
+            and (category != "counting" or bool(re.search(EXACT[n], text.lower())))
+            and f"on the {side} side" * bool(side) in text
+        )
+        text, plan = say(pair[0], pair[1], rng, category == "colours", true)
+        thing = (pair[0] if category == "colours" else None, pair[1])
+        out.append(Question(text, (thing,), plan, n if category == "counting" else None, side))
     return out
 
 
