@@ -29,6 +29,7 @@ class Data:
     paraphrase: float = 0.0  # with this probability mix the caption with another of the picture's
     max_broken: float = 0.01  # stop when more than this share of the samples read is broken
     cache: str = "shards/.cache"  # where remote shards are kept
+    cache_gb: float = 0.0  # the most of them; what was read longest ago goes (32 shards are in use at a time); 0 = all
 
 
 @dataclass
@@ -231,8 +232,8 @@ ABOVE_0 = (
     "ada.speed_kimg", "ada.every", "log.every", "log.keep", "log.grid", "log.checkpoint_kimg",
 )  # fmt: skip
 FROM_0 = {
-    "data.workers": "0 or more", "encoders.vgg_size": "a side in pixels, or 0", "train.minutes": "0 (no limit) or more",
-    "log.snapshot_kimg": "0 (never) or more", "eval.every": "0 (never) or more kimg",
+    "data.workers": "0 or more", "data.cache_gb": "GB, or 0 for no limit", "train.minutes": "0 (no limit) or more",
+    "encoders.vgg_size": "a side in pixels, or 0", "log.snapshot_kimg": "0 (never) or more", "eval.every": "0 (never) or more kimg",
 }  # fmt: skip
 
 
@@ -370,18 +371,6 @@ def _explain(error: OmegaConfBaseException, prefix: str = "") -> str:
 def to_yaml(config: Config) -> str:
     """The resolved configuration as YAML that load() reads back to an equal Config."""
     return OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(config)))
-
-
-def read_stored(file: Path) -> Config:
-    """The configuration of a run's folder, as to_yaml wrote it. UserError where it is anything else."""
-    try:
-        text = file.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError("refers to itself")  # such references can stand for more than any memory holds
-        values = yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(" ".join(str(error).split())) from None
-    return from_dict(values)
 
 
 def from_dict(values: dict[str, Any]) -> Config:

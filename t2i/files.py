@@ -20,6 +20,7 @@ from typing import Any
 from t2i.errors import UserError, one_line
 
 ANSWER = 5  # seconds until a server that does not answer counts as unreachable
+BUSY = (408, 425, 429)  # answers of a server that should be asked again
 TIMEOUT = 60  # seconds without a byte before a download is given up
 
 
@@ -126,6 +127,10 @@ def sha256(path: Path) -> str:
 # ---- from elsewhere
 
 
+class NotThereError(OSError):
+    """The server answers that there is no such thing, or not for us."""
+
+
 def is_url(text: str) -> bool:
     return re.match(r"[a-z][a-z0-9+]*:", text) is not None
 
@@ -148,6 +153,7 @@ def _ask(url: str, question: Callable[[Any, str], Any], attempts: int) -> Any:
     """question(file system, path there), asked again where the network or the server failed."""
     import fsspec
 
+    asked = ""
     options: dict[str, Any] = {"skip_instance_cache": True}  # an instance of this process, whoever forked it
     if url.startswith(("http:", "https:")):
         import aiohttp
@@ -159,15 +165,18 @@ def _ask(url: str, question: Callable[[Any, str], Any], attempts: int) -> Any:
         try:
             return question(*fsspec.core.url_to_fs(url, **options))
         except FileNotFoundError:  # what fsspec makes of HTTP's 404
-            raise OSError("404, it is not there" if url.startswith("http") else "it is not there") from None
+            raise NotThereError("404, it is not there" if url.startswith("http") else "it is not there") from None
         except Exception as error:  # each file system has errors of its own
             status = getattr(error, "status", None)  # of an HTTP answer
             here = isinstance(error, OSError) and error.filename is not None  # no room, for example
-            refused = isinstance(error, ValueError | ImportError) or (status is not None and 400 <= status < 500)
+            refused = isinstance(error, ValueError | ImportError) or (status or 0) in range(400, 500)
             attempts -= 1
-            if here or refused or not attempts:
+            if status in (403, 410):
+                raise NotThereError(f"HTTP {status}") from None
+            if here or (refused and status not in BUSY) or not attempts:
                 raise OSError(f"HTTP {status}" if status else one_line(error)) from None
-        time.sleep(wait)
+            asked = (getattr(error, "headers", None) or {}).get("Retry-After", "")
+        time.sleep(min(int(asked), TIMEOUT) if asked.isdecimal() else wait)
         wait *= 3
 
 

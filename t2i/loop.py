@@ -51,6 +51,7 @@ def read(settings: Config, place: Launch) -> Loader:
         paraphrase=data.paraphrase,
         max_broken=data.max_broken,
         cache=data.cache,
+        cache_gb=data.cache_gb,
         resolution=settings.model.resolution,
     )
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from test_score import command
 
 from t2i import build, config
+from t2i.ablation import results
 from t2i.data.samples import Samples
 from t2i.encoders.pretrained import ASSETS
 from t2i.encoders.pretrained.named import named_by
@@ -115,9 +116,9 @@ def test_a_stored_configuration_reads_nothing_besides(tmp_path):
     os.environ["T2I_SECRET"] = "s"
     for text in ("name: ${oc.env:T2I_SECRET}\n", "base: other.yaml\n", "x: &a [1]\ny: *a\n", "- 1\n", "\t:", "\x00"):
         file.write_text(text)
-        refused(lambda: config.read_stored(file))
+        refused(lambda: results.read_stored(file))
     file.write_text(config.to_yaml(config.Config()))
-    assert config.read_stored(file) == config.Config()
+    assert results.read_stored(file) == config.Config()
 
 
 # ---- encoders that a model names

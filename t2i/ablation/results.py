@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from t2i import config
 from t2i.ablation.commands import steps
 from t2i.ablation.trials import PICTURES, Ablation, Score, Step, Trial, flat, score_file
@@ -24,13 +26,25 @@ def differences(old: Config, new: Config) -> list[str]:
     return [f"{k}={a.get(k, 'unset')}, now {b.get(k, 'unset')}" for k in keys]
 
 
+def read_stored(file: Path) -> Config:
+    """The configuration of a run's folder, as to_yaml wrote it. UserError where it is anything else."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("refers to itself")  # such references can stand for more than any memory holds
+        values = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(" ".join(str(error).split())) from None
+    return config.from_dict(values)
+
+
 def changed(trial: Trial) -> list[str]:
     """What differs from the configuration that the trial's checkpoint was trained with; empty: it may go on."""
     file = trial.folder / "config.yaml"
     if not newest_checkpoint(trial.folder) or not file.is_file():
         return []
     try:
-        return differences(config.read_stored(file), trial.settings)
+        return differences(read_stored(file), trial.settings)
     except UserError as error:
         return [f"{file} cannot be read: {error}"]
 

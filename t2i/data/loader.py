@@ -256,6 +256,7 @@ class Loader:
         paraphrase: float = 0.0,
         max_broken: float = 0.01,
         cache: str | Path = "shards/.cache",
+        cache_gb: float = 0.0,
         resolution: int | None = None,
     ):
         """batch: rows of this process. resolution: the side that pictures must have; None takes what is there.
@@ -266,7 +267,7 @@ class Loader:
         UserError where there are no shards or their pictures have another size, and, while iterating, as soon as
         more than max_broken of the set has turned out to be broken.
         """
-        self.samples = Samples(shards, cache)
+        self.samples = Samples(shards, cache, cache_gb=cache_gb)
         self.count = len(self.samples)
         self.start, self.workers, self.max_broken = start, workers, max_broken
         self.read_count = self.broken_count = 0

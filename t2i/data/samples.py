@@ -72,15 +72,16 @@ def decode(samples: Sequence[Sample]) -> None:
 class Samples:
     """All samples of a set of shards, by number."""
 
-    def __init__(self, shards: str, cache: str | Path = "shards/.cache", here: bool = False):
+    def __init__(self, shards: str, cache: str | Path = "shards/.cache", here: bool = False, cache_gb: float = 0.0):
         """shards: folder, tar, glob with braces, http(s)://… or pipe:…; several joined by '::'. here: only what is on
-        this machine, UserError for the rest: where the name is that of a file and not the user's own.
+        this machine, UserError for the rest: where the name is that of a file and not the user's own. cache_gb: the
+        most that stays in the cache; 0: all.
 
         Without a manifest each tar is looked through now, and a remote one fetched, because the count is needed.
         """
         self.source = shards
         self.complaints: list[str] = []  # what looks wrong with the shards
-        self.shards = find(shards, Path(cache), self.complaints, here)
+        self.shards = find(shards, Path(cache), self.complaints, here, cache_gb)
         for shard in self.shards:
             if shard.samples < 0:
                 index = shard.index()

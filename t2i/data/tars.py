@@ -1,23 +1,19 @@
 """Tars of samples, here or elsewhere: which ones `data.shards` names, and one sample's bytes out of them."""
 
 import glob
-import hashlib
-import json
 import logging
 import math
 import os
 import re
-import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from webdataset.gopen import gopen
 from webdataset.shardlists import expand_urls
 
-from t2i import files
+from t2i.data import remote
 from t2i.data.manifest import Record, read_manifest
 from t2i.errors import UserError, one_line
 from t2i.files import is_url
@@ -41,13 +37,14 @@ class Shard:
     bytes: int = -1
     sha256: str = ""
     clip: str = ""  # fingerprint of the CLIP whose features it holds
+    cache_gb: float = 0.0  # as remote.fetch takes it
     _path: Path | None = None
     _index: "_Index | None" = None
     _file: int = -1
 
     @property
     def name(self) -> str:
-        return self.url if self.url.startswith("pipe:") else self.url.rsplit("/", 1)[-1]
+        return self.url if self.url.startswith("pipe:") else remote.shown(self.url).rsplit("/", 1)[-1]
 
     @property
     def remote(self) -> bool:
@@ -55,7 +52,9 @@ class Shard:
 
     def path(self) -> Path:
         if self._path is None:
-            self._path = self._fetch() if self.remote else Path(self.url)
+            self._path = Path(self.url)
+            if self.remote:
+                self._path = remote.fetch(self.url, self.cache, self.bytes, self.sha256, self.cache_gb)
         return self._path
 
     def index(self) -> "_Index":
@@ -80,7 +79,7 @@ class Shard:
         data = bytearray(end - begin)
         try:
             if self._file < 0:
-                self._file = os.open(self.path(), os.O_RDONLY)
+                self._file = self._opened()
             # A read at a place leaves the file's position alone, which forked workers share.
             got = os.preadv(self._file, [data], begin)
         except OSError as error:
@@ -95,6 +94,16 @@ class Shard:
                 members[name] = view[offset - begin : offset - begin + size]
         return index.keys[number], members
 
+    def _opened(self) -> int:
+        """Opened again where the cache has let go of it since."""
+        while True:
+            try:
+                return os.open(self.path(), os.O_RDONLY)
+            except FileNotFoundError:
+                if not self.remote:
+                    raise
+                self._path = None
+
     def close(self) -> None:
         """The next read opens it again."""
         if self._file >= 0:
@@ -103,26 +112,6 @@ class Shard:
 
     def __del__(self) -> None:
         self.close()
-
-    def _fetch(self) -> Path:
-        """Brings the tar into the cache, once for all processes, whole or not at all."""
-        label = re.sub(r"[^\w.-]+", "-", self.url.rsplit("/", 1)[-1])[-40:].removesuffix(".tar")
-        path = self.cache / f"{hashlib.sha256(f'{self.url} {self.sha256}'.encode()).hexdigest()[:16]}-{label}.tar"
-        try:
-            self.cache.mkdir(parents=True, exist_ok=True)
-            with files.lock(Path(f"{path}.lock")):
-                if not path.exists() or self.bytes not in (-1, path.stat().st_size):
-                    with files.replacing(path) as temporary:
-                        _download(self.url, temporary)
-                        size = temporary.stat().st_size
-                        if self.bytes not in (-1, size):
-                            raise OSError(f"{size} bytes came, the manifest says {self.bytes}")
-        except OSError as error:
-            raise UserError(
-                f"data.shards: cannot fetch {self.url} to {self.cache} ({one_line(error)}); check the address, the "
-                "network and the free space, and start again"
-            ) from None
-        return path
 
 
 class _Index:
@@ -188,16 +177,7 @@ class _Member(tarfile.TarInfo):
 # --- which shards
 
 
-def _download(url: str, path: Path) -> None:
-    """Raises OSError."""
-    if url.startswith("pipe:"):
-        with gopen(url, "rb") as source, path.open("wb") as out:
-            shutil.copyfileobj(source, out, 1 << 20)
-    else:
-        files.fetch(url, path)
-
-
-def find(shards: str, cache: Path, complaints: list[str], here: bool = False) -> list[Shard]:
+def find(shards: str, cache: Path, complaints: list[str], here: bool = False, cache_gb: float = 0.0) -> list[Shard]:
     """What `data.shards` names, in order, with what the manifests know. Adds to complaints what looks wrong.
 
     here: UserError for what would run or be fetched: of names that are not the user's own word.
@@ -215,7 +195,7 @@ def find(shards: str, cache: Path, complaints: list[str], here: bool = False) ->
 
     def manifest(folder: str) -> dict[str, Record]:
         if folder not in manifests:
-            read = _remote_manifest(folder) if is_url(folder) else read_manifest(Path(folder))
+            read = remote.manifest(folder, complaints) if is_url(folder) else read_manifest(Path(folder))
             manifests[folder] = _listed(read, folder)
         return manifests[folder]
 
@@ -226,7 +206,7 @@ def find(shards: str, cache: Path, complaints: list[str], here: bool = False) ->
             raise UserError(f"data.shards={shards}: not looked at, only shards on this machine are")
         if url.startswith("pipe:"):
             paths = [url]
-        elif is_url(url) and not url.endswith(".tar"):
+        elif is_url(url) and not remote.is_tar(url):
             paths = [f"{url.rstrip('/')}/{name}" for name in manifest(url.rstrip("/"))]
             if not paths:
                 raise UserError(
@@ -244,11 +224,9 @@ def find(shards: str, cache: Path, complaints: list[str], here: bool = False) ->
         else:
             paths = [url]
         for path in paths:
-            folder, _, name = path.rpartition("/")
+            folder, _, name = remote.shown(path).rpartition("/")
             known = {} if path.startswith("pipe:") else manifest(folder or ".").get(name, {})
-            found.append(
-                Shard(path, cache, **{k: known[k] for k in ("samples", "bytes", "sha256", "clip") if k in known})
-            )
+            found.append(Shard(path, cache, cache_gb=cache_gb, **{k: known[k] for k in _TYPES if k in known}))
     if not found:
         raise UserError(f"data.shards={shards}: no shards there; {remedy(shards)}")
     for shard in found:
@@ -284,13 +262,6 @@ def _listed(manifest: Any, folder: str) -> dict[str, Record]:
             f"{folder}/manifest.json: damaged ({one_line(error)}); bring it back, or take it away"
         ) from None
     return records
-
-
-def _remote_manifest(folder: str) -> dict[str, Any] | None:
-    try:
-        return json.loads(files.read(f"{folder}/manifest.json", attempts=1))
-    except (OSError, ValueError):
-        return None
 
 
 def remedy(shards: str, size: int | str = "SIZE") -> str:
