@@ -544,7 +544,8 @@ def test_every_score_knows_its_metric_and_unknown_metrics_the_closest():
     assert metric.named([*shuffled, "fid"]) == metric.every()
     assert [m.name for m in metric.every()] == [
         "fid", "clean_fid", "kid", "kd", "fd", "is", "prdc", "prdc_trunk", "vendi", "clip_score", "clip_fid", "cmmd",
-        "r_precision", "swd", "ms_ssim", "lpips_diversity", "ppl", "eq_t", "eq_r", "soa", "vgg", "probe", "shape", "shape_kd",
+        "r_precision", "swd", "ms_ssim", "lpips_diversity", "ppl", "eq_t", "eq_r", "soa", "vgg", "probe", "shape",
+        "shape_kd",
     ]  # fmt: skip
     with pytest.raises(UserError, match="did you mean 'clip_score'"):
         metric.named(["clipscore"])
