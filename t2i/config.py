@@ -233,7 +233,8 @@ ABOVE_0 = (
 )  # fmt: skip
 FROM_0 = {
     "data.workers": "0 or more", "data.cache_gb": "GB, or 0 for no limit", "train.minutes": "0 (no limit) or more",
-    "encoders.vgg_size": "a side in pixels, or 0", "log.snapshot_kimg": "0 (never) or more", "eval.every": "0 (never) or more kimg",
+    "encoders.vgg_size": "a side in pixels, or 0", "log.snapshot_kimg": "0 (never) or more",
+    "eval.every": "0 (never) or more kimg",
 }  # fmt: skip
 
 
