@@ -15,6 +15,7 @@ from t2i import model as models
 from t2i.errors import UserError
 from t2i.probes import binding as judge
 from t2i.probes import classifier, measure, standins
+from t2i.probes import scenes as scenes_judge
 from t2i.probes.classifier import save
 from t2i.probes.lesson import lesson
 from t2i.probes.sight import Seen, Sight
@@ -109,6 +110,24 @@ def test_shipped_probe_falls_for_no_stand_in(side):
     assert sum(alone) >= 90
 
 
+def test_shipped_probe_is_not_fooled_by_what_it_never_learnt():
+    """Objects upside down, their silhouettes in one colour, other scenes' objects in their places."""
+    apart, plans = judge._apart(100, 987654)
+    asked = [judge._things(plan) for plan in plans]
+    ground, things = apart.layers()
+    paint = apart.paints[:, :, 0].float() / 127.5 - 1  # [N, 2, 3]
+    flat = torch.cat((paint[..., None, None] * things[:, :, 3:], things[:, :, 3:]), 2)
+    scene, shown = scenes_judge._apart(180, 987654)
+    other = [i for i, plan in enumerate(shown) if plan["objects"][0]["name"] not in binding.OBJECTS][:100]
+    small = torch.nn.functional.interpolate(scene.layers()[1][other, 0], (30, 30), mode="area")
+    strange = torch.zeros(100, 2, 4, 64, 64)
+    strange[:, 0, :, 25:55, 1:31], strange[:, 1, :, 25:55, 33:63] = small, small.roll(1, 0)
+    probe = judge.load()
+    for images in (classifier.floats(apart.whole).flip(2), standins.lay(ground, flat), standins.lay(ground, strange)):
+        assert judge.compute(images, asked, probe)["objects"] <= 0.03
+        assert sum(len(seen) > 1 for seen in probe.look(images)) <= 3
+
+
 def test_no_picture_of_the_probe_is_one_of_a_training_set(monkeypatch):
     seeds = set()
     for name in ("draw", "draw_apart"):
@@ -155,6 +174,7 @@ def test_a_lesson_names_only_what_is_an_object():
 
 def test_train_saves_what_load_reads_and_another_folder_is_one_line(tmp_path):
     probe, accuracy = judge.train(64, epochs=1, batch=32, tests=16)
+    assert {"half_objects", "bent_10_objects", "warped_32_objects"} < set(accuracy)
     assert 0 <= accuracy["binding"] <= accuracy["objects"] <= 1
     save(probe, tmp_path, {"accuracy": accuracy})
     images = judge.real(4, 1)[0]

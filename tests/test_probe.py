@@ -126,8 +126,9 @@ def test_shipped_probe_is_small_and_says_how_good_it_is():
     accuracy = json.loads((judge.SHIPPED / classifier.DESCRIPTION).read_text())["accuracy"]
     assert accuracy["object"] >= 0.99
     assert accuracy["color"] >= 0.98
-    assert accuracy["background_object"] <= 0.05
-    assert accuracy["ellipse_object"] <= 0.05
+    for side in (64, 32):
+        assert accuracy[f"background_{side}_object"] <= 0.05
+        assert accuracy[f"ellipse_{side}_object"] <= 0.05
 
 
 def test_no_scene_of_the_probe_is_one_of_a_training_set(monkeypatch):
@@ -250,7 +251,7 @@ def test_spoil_keeps_range_and_shape_and_follows_its_rng(drawn):
 def test_train_learns_and_its_probe_comes_back_from_disk(tmp_path):
     lines: list[str] = []
     probe, accuracy = judge.train(384, epochs=4, batch=32, tests=20, progress=lines.append)
-    assert {"object", "count", "spoilt_color", "half_object", "ellipse_object"} < set(accuracy)
+    assert {"object", "count", "spoilt_color", "half_object", "ellipse_32_object", "bent_20_object"} < set(accuracy)
     losses = [float(line.split()[-1]) for line in lines[1:]]
     assert losses[-1] < 0.8 * losses[0]
     assert len(lines) == 5

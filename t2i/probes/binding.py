@@ -9,13 +9,14 @@ object.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from t2i.painting.pen import Plan
 from t2i.probes import classifier, standins
-from t2i.probes.classifier import SIDE, drawings, halve, spoil
+from t2i.probes.classifier import SIDE, drawings, spoil
 from t2i.probes.lesson import learn
 from t2i.probes.measure import OWN_SEEDS, Probe
 from t2i.probes.sight import Sight
@@ -54,11 +55,9 @@ def compute(images: Tensor, asked: Sequence[tuple[Thing, Thing]], probe: Sight) 
     }
 
 
-def real(
-    count: int, seed: int, side: int = SIDE, only_held_out: bool = False
-) -> tuple[Tensor, list[tuple[Thing, Thing]]]:
-    """Drawn pictures [count, 3, side, side] in [-1, 1] and the two things each shows."""
-    images, plans = drawings(count, lambda i: binding.draw(seed, i, side, only_held_out=only_held_out), side)
+def real(count: int, seed: int, side: int = SIDE, **options: Any) -> tuple[Tensor, list[tuple[Thing, Thing]]]:
+    """Drawn pictures [count, 3, side, side] in [-1, 1] and the two things each shows. options: of binding.draw."""
+    images, plans = drawings(count, lambda i: binding.draw(seed, i, side, **options), side)
     return images, [_things(plan) for plan in plans]
 
 
@@ -88,8 +87,7 @@ def train(
 ) -> tuple[Sight, dict[str, float]]:
     """Draws `count` pictures, trains a judge on them, tests it on `tests` pictures it has not seen.
 
-    Returns it in eval mode and its accuracies: "objects" and "binding" as in `compute`; both on spoilt pictures, and
-    at 32 pixels; and of each kind of picture without an object how often it sees both objects there all the same.
+    Returns it in eval mode and its accuracies, see `trust`.
     """
     progress(f"drawing {count} pictures")
     apart, plans = _apart(count, OWN_SEEDS + 2 * seed)
@@ -99,18 +97,28 @@ def train(
     objects = torch.tensor([[probe.objects.index(name) for _, name in _things(plan)] for plan in plans])
     colors = torch.tensor([[probe.colors.index(color) for color, _ in _things(plan)] for plan in plans])
     learn(probe, apart, objects, colors, epochs, Rng(seed, 1), progress, batch)
+    return probe, trust(probe, tests, OWN_SEEDS + 2 * seed + 1)
 
-    draw = lambda i: binding.draw(OWN_SEEDS + 2 * seed + 1, i, SIDE, held_out=())
-    images, plans = drawings(tests, draw, SIDE)
-    asked = [_things(plan) for plan in plans]
+
+def trust(probe: Sight, count: int, seed: int) -> dict[str, float]:
+    """Shares of drawn pictures in 0..1: "objects" and "binding" as in `compute`; both on spoilt pictures, and at 32
+    pixels. How often it sees both objects where they are `standins.bends`, and in each kind of picture without one."""
+    images, asked = real(count, seed, held_out=())
     accuracy: dict[str, float] = {}
-    for kind, x in (("", images), ("spoilt_", spoil(images, Rng(seed, 2))), ("half_", halve(images))):
+    for kind, x in (
+        ("", images),
+        ("spoilt_", spoil(images, Rng(seed, 2))),
+        ("half_", real(count, seed, SIDE // 2, held_out=())[0]),
+    ):
         shares = compute(x, asked, probe)
         accuracy |= {f"{kind}{k}": shares[k] for k in ("objects", "binding")}
+    apart, plans = _apart(count, seed)
+    for kind, x in standins.bends(apart, Rng(seed, 4)).items():
+        accuracy[f"{kind}_objects"] = compute(x, [_things(plan) for plan in plans], probe)["objects"]
     for side in (64, 32):
-        for kind, shown in floors(tests, OWN_SEEDS + 2 * seed + 1, side).items():
+        for kind, shown in floors(count, seed, side).items():
             accuracy[f"{kind}_{side}_objects"] = compute(*shown, probe)["objects"]
-    return probe, accuracy
+    return accuracy
 
 
 def load(folder: str | Path = SHIPPED) -> Sight:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from t2i.painting.pen import PALETTE, Plan
 from t2i.probes import classifier, standins
-from t2i.probes.classifier import SIDE, drawings, halve, spoil
+from t2i.probes.classifier import SIDE, drawings, spoil
 from t2i.probes.lesson import learn
 from t2i.probes.measure import OWN_SEEDS, Probe
 from t2i.probes.sight import Sight
@@ -120,9 +120,7 @@ def train(
 ) -> tuple[Sight, dict[str, float]]:
     """Draws `count` scenes, trains a judge on them, tests it on `tests` scenes it has not seen.
 
-    Returns it in eval mode and its accuracies: "object" and "color"; both on spoilt pictures, and at 32 pixels; how
-    often it counts right; and of each kind of picture without an object how often it sees the object there all the
-    same.
+    Returns it in eval mode and its accuracies, see `trust`.
     """
     progress(f"drawing {count} scenes")
     own = OWN_SEEDS + 2 * seed
@@ -135,19 +133,29 @@ def train(
     first = torch.tensor([[probe.objects.index(name)] for name in objects])
     second = torch.tensor([[-1 if name is None else probe.colors.index(name)] for name in colors])
     learn(probe, apart, first, second, epochs, Rng(seed, 1), progress, batch)
+    return probe, trust(probe, tests, own + 1)
 
-    draw = lambda i: scenes.draw(OWN_SEEDS + 2 * seed + 1, i, SIDE, held_out=())
-    images, plans = drawings(tests, draw, SIDE)
+
+def trust(probe: Sight, count: int, seed: int) -> dict[str, float]:
+    """Shares of drawn scenes in 0..1: "object", "color" and "count", the last of any object; all on spoilt pictures,
+    and at 32 pixels. How often it sees the object where it is one of `standins.bends`, and in each kind of picture
+    without one."""
+    draw = lambda side: drawings(count, lambda i: scenes.draw(seed, i, side, held_out=()), side)
+    images, plans = draw(SIDE)
     objects, colors = _subjects(plans)
     accuracy: dict[str, float] = {}
-    for kind, x in (("", images), ("spoilt_", spoil(images, Rng(seed, 2))), ("half_", halve(images))):
+    for kind, x in (("", images), ("spoilt_", spoil(images, Rng(seed, 2))), ("half_", draw(SIDE // 2)[0])):
         shares = compute(x, objects, colors, probe)
         accuracy |= {f"{kind}{k}": shares[k] for k in ("object", "color")}
         counts = [sum(thing.count for thing in seen) for seen in probe.look(x)]
-        accuracy[f"{kind}count"] = sum(c == p["objects"][0]["count"] for c, p in zip(counts, plans)) / tests
-    for kind, shown in floors(tests, OWN_SEEDS + 2 * seed + 1).items():
-        accuracy[f"{kind}_object"] = compute(*shown, probe)["object"]
-    return probe, accuracy
+        accuracy[f"{kind}count"] = sum(c == p["objects"][0]["count"] for c, p in zip(counts, plans)) / count
+    apart, plans = _apart(count, seed)
+    for kind, x in standins.bends(apart, Rng(seed, 4)).items():
+        accuracy[f"{kind}_object"] = compute(x, *_subjects(plans), probe)["object"]
+    for side in (64, 32):
+        for kind, shown in floors(count, seed, side).items():
+            accuracy[f"{kind}_{side}_object"] = compute(*shown, probe)["object"]
+    return accuracy
 
 
 def load(folder: str | Path = SHIPPED) -> Sight:

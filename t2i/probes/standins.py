@@ -81,6 +81,15 @@ def lay(ground: Tensor, things: Tensor) -> Tensor:
     return ground
 
 
+def bends(apart: Apart, rng: Rng) -> dict[str, Tensor]:
+    """Pictures [N, 3, H, W] in [-1, 1] whose things are `warped` more and more: to find the line between an object and
+    none."""
+    ground, things = apart.layers()
+    n, t = things.shape[:2]
+    bent = lambda strength: warped(things.flatten(0, 1), torch.full((n * t,), strength), rng).unflatten(0, (n, t))
+    return {f"bent_{percent}": lay(ground, bent(percent / 100)) for percent in (10, 15, 20, 25, 30)}
+
+
 def floors(apart: Apart, rng: Rng) -> dict[str, Tensor]:
     """Pictures that show no object, by kind: each [N, 3, H, W] in [-1, 1] has the ground (but noise) and the colours
     of one that does."""
