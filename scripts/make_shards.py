@@ -4,7 +4,7 @@
     python scripts/make_shards.py scenes --out shards/scenes-train-64 --count 20000 --size 64 --seed 0
     python scripts/make_shards.py scenes --world binding --out shards/binding-train-32 --count 6000 --size 32
 
-With --clip NAME they hold that CLIP's features too, so that training need not compute them.
+With --clip NAME they hold that CLIP's or text encoder's features too, so that training need not compute them.
 The same command given again continues after a kill, and does nothing where everything is made.
 """
 
@@ -28,8 +28,9 @@ def arguments() -> argparse.Namespace:
     common.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="default: one a core")
     common.add_argument(
         "--clip", metavar="NAME", default="",
-        help="also store this CLIP's features of every picture and caption, for training that uses it: "
-        "scenes-clip, open_clip:ViT-B-32/openai, ... (any encoders.clip of a configuration)",
+        help="also store this CLIP's features of every picture and caption, or a text encoder's of every caption, "
+        "for training that uses it: scenes-clip, open_clip:ViT-B-32/openai, all-minilm-l6-v2, ... (as encoders.clip, "
+        "encoders.text)",
     )  # fmt: skip
     common.add_argument("--overwrite", action="store_true", help="first remove the shards that --out holds")
 
@@ -95,10 +96,12 @@ def features(name: str) -> Any:
         return None
     from t2i.data.features import Features
     from t2i.encoders.clip import load_clip
+    from t2i.encoders.text import load_text_encoder
     from t2i.machine import find_device
 
     try:
-        return Features(load_clip(name, find_device()))
+        text = load_text_encoder(name, find_device())
+        return Features(text, load_clip(name, find_device()) if text.model.encode_image else None)
     except UserError as error:
         raise UserError(f"--clip {name}: {error}") from None
 

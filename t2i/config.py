@@ -2,6 +2,7 @@
 overrides come last. What belongs to one network stands beside it, as the Options of its file in t2i/nets."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -90,12 +91,22 @@ class Ada:
 
 
 @dataclass
+class DiffAugment:
+    """Strengths from 0, off, to 1, as published: beside ADA, and of every picture that D sees."""
+
+    color: Schedule = 0.0
+    translation: Schedule = 0.0
+    cutout: Schedule = 0.0
+
+
+@dataclass
 class Train:
     kimg: float = 1000.0  # thousands of real pictures shown
     minutes: float = 0.0  # leave with a checkpoint after so long, wherever it is; 0 = no limit
     batch: int = 32  # global batch: over all processes and accumulation rounds
     accumulate: int = 1  # rounds of forward and backward before one optimiser step
     d_steps: int = 1  # updates of the discriminator, each with pictures of its own, before one of the generator
+    shared_fakes: bool = False  # D and G are updated by the same fakes: a pass less of G, and of D's frozen trunk
     # auto (bf16 where the GPU or the CPU computes it, else fp32), fp32, bf16 or fp16 (on CUDA only)
     precision: str = "auto"
     channels_last: bool = True
@@ -103,17 +114,6 @@ class Train:
     ema_ramp: float | None = 0.05  # half-life at most this share of the pictures seen so far; null = off
     # Blurs all that the discriminator sees by 2^-(x/σ)², σ in pixels; [[0, 4], [80, 0]] falls from 4 to 0 in 80 kimg.
     d_blur: Schedule = 0.0
-
-
-@dataclass
-class Entry:
-    """A stage of growth, or of a curriculum."""
-
-    kimg: float = 0.0  # thousands of pictures seen when it begins
-    fade_kimg: float = 0.0  # while so many more are seen, the new layers fade in
-    resolution: int = 0  # of the pictures from then on; 0 = as before
-    reset_optimizers: bool = False  # forget what Adam has averaged
-    set: dict[str, Any] = field(default_factory=dict)  # settings from then on: {train.batch: 64, optim.g.lr: 5e-5}
 
 
 @dataclass
@@ -155,10 +155,13 @@ class Config:
     discriminator: Any = field(default_factory=dict)
     optim: Optim = field(default_factory=Optim)
     ada: Ada = field(default_factory=Ada)
+    diffaugment: DiffAugment = field(default_factory=DiffAugment)
     train: Train = field(default_factory=Train)
     log: Log = field(default_factory=Log)
     eval: Eval = field(default_factory=Eval)
-    stages: list[Entry] = field(default_factory=list)  # in the order of their kimg; before the first, all as above
+    stages: list[growth.Entry] = field(
+        default_factory=list
+    )  # in the order of their kimg; before the first, all as above
     # name: {weight, every, and the loss function's own keyword arguments}; the losses are in t2i/losses
     loss: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {
@@ -230,7 +233,8 @@ ABOVE_0 = (
 )  # fmt: skip
 FROM_0 = {
     "data.workers": "0 or more", "data.cache_gb": "GB, or 0 for no limit", "train.minutes": "0 (no limit) or more",
-    "encoders.vgg_size": "a side in pixels, or 0", "log.snapshot_kimg": "0 (never) or more", "eval.every": "0 (never) or more kimg",
+    "encoders.vgg_size": "a side in pixels, or 0", "log.snapshot_kimg": "0 (never) or more",
+    "eval.every": "0 (never) or more kimg",
 }  # fmt: skip
 
 
@@ -267,6 +271,8 @@ def _problems(c: Config) -> list[str]:
     check(
         c.ada.mode == "fixed" or not isinstance(c.ada.p, list), "ada.p", c.ada.p, "a schedule only with ada.mode=fixed"
     )
+    for name, value in vars(c.diffaugment).items():
+        changing(f"diffaugment.{name}", value, lambda x: 0 <= x <= 1, "a strength, 0 to 1")
     changing("text.noise", c.text.noise, lambda x: 0 <= x < 1, "a share from 0 to below 1")
     for which in ("g", "d"):
         adam = getattr(c.optim, which)
@@ -320,10 +326,7 @@ def load(path: str | Path | None = None, overrides: Sequence[str] = ()) -> Confi
         for item in overrides:
             source = f"argument {item!r}"
             said = OmegaConf.merge(said, OmegaConf.from_dotlist([item]))
-        for kind in KINDS:  # the command line may name another network than the file
-            if (name := OmegaConf.select(said, f"{kind}.name")) and OmegaConf.is_dict(file.get(kind)):
-                file[kind] = nets.shared(f"{kind}s", str(name), file[kind])
-        given = OmegaConf.merge(file, said)
+        given = _over(file, said)
     except OmegaConfBaseException as error:
         raise UserError(_explain(error)) from None
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -344,7 +347,16 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> Any:
     if path.resolve() in above:
         raise UserError(f"config {path}: is its own base, by way of {' and '.join(p.name for p in above)}")
     bases = [base] if isinstance(base, str) else list(base)
-    return OmegaConf.merge(*(_read(path.parent / str(name), (*above, path.resolve())) for name in bases), given)
+    below = (_read(path.parent / str(name), (*above, path.resolve())) for name in bases)
+    return functools.reduce(_over, [*below, given])
+
+
+def _over(below: Any, above: Any) -> Any:
+    """Settings merged onto others; of a network's, where another one is named above, those that it has too."""
+    for kind in KINDS:
+        if (name := OmegaConf.select(above, f"{kind}.name")) and OmegaConf.is_dict(below.get(kind)):
+            below[kind] = nets.shared(f"{kind}s", str(name), below[kind])
+    return OmegaConf.merge(below, above)
 
 
 def _explain(error: OmegaConfBaseException, prefix: str = "") -> str:

@@ -1,16 +1,30 @@
 """What may stand in the stages of a configuration, each entry beside those before it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+
+@dataclass
+class Entry:
+    """A stage of growth, or of a curriculum."""
+
+    kimg: float = 0.0  # thousands of pictures seen when it begins
+    fade_kimg: float = 0.0  # while so many more are seen, the new layers fade in
+    resolution: int = 0  # of the pictures from then on; 0 = as before
+    reset_optimizers: bool = False  # forget what Adam has averaged
+    set: dict[str, Any] = field(default_factory=dict)  # settings from then on: {train.batch: 64, optim.g.lr: 5e-5}
+
 
 # What may be another number in another stage: all that no network or file depends on.
 MAY_CHANGE = (
-    "optim.", "loss.", "ada.", "text.noise", "train.batch", "train.accumulate", "train.d_steps", "train.ema_kimg",
+    "optim.", "loss.", "ada.", "diffaugment.", "text.noise", "train.batch",
+    "train.accumulate", "train.d_steps", "train.ema_kimg",
     "train.ema_ramp", "train.d_blur",
 )  # fmt: skip
 
 
-def problems(entries: Sequence[Any], resolution: int, grows: Mapping[str, bool]) -> list[str]:
+def problems(entries: Sequence[Entry], resolution: int, grows: Mapping[str, bool]) -> list[str]:
     """What is wrong with the stages of a configuration, each as 'field=value: remedy'.
 
     entries: its `stages`. resolution: of the finished pictures. grows: which networks can start smaller.

@@ -26,7 +26,9 @@ class Loss:
     captions: int = 1  # how many captions of each picture it needs: 1 or 2
     regions: bool = False  # whether it needs "regions" and "words" in Judgement.extra
     styles: bool = False  # whether it needs a generator with an intermediate latent space W
-    differentiated_inputs: tuple[str, ...] = ()  # by which it takes gradients itself: "real", "fake", "sentence"
+    # By which it takes gradients itself: "real pictures", "fake pictures", "real looks", "fake looks" (see
+    # Discriminator.look), "sentence"; "{x}" is what its option x says.
+    differentiated_inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class Term:
         """The weight and the options, schedules evaluated, after `kimg` thousand real pictures."""
         now = {k: schedule.at(v, kimg) if isinstance(v, list) else v for k, v in self.options.items()}
         return schedule.at(self.weight, kimg), now
+
+    @property
+    def differentiated_inputs(self) -> set[str]:
+        """What it differentiates by itself."""
+        return {name.format(**self.options) for name in self.loss.differentiated_inputs}
 
     @property
     def frozen(self) -> set[str]:

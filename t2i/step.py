@@ -10,7 +10,7 @@ from t2i.augment import adjust
 from t2i.conditioning import condition
 from t2i.encoders.frozen import learning
 from t2i.errors import UserError
-from t2i.interfaces import Batch
+from t2i.interfaces import Batch, Generated
 from t2i.losses import differentiated_inputs, due, total
 from t2i.run import Run
 from t2i.views import Views
@@ -21,38 +21,46 @@ def train_step(batches: list[Batch], run: Run) -> dict[str, Tensor]:
     those of the last; each over `train.accumulate` rounds.
 
     batches: one a round, image [B, 3, H, W] in [-1, 1]. Returns every loss term, unweighted, and statistics of the
-    last round. A network that no loss is due for stays as it is. Raises UserError when a loss or a gradient is not
+    last round. With `train.shared_fakes` the generator is updated by the fakes that the discriminator was, not by new
+    ones. A network that no loss is due for stays as it is. Raises UserError when a loss or a gradient is not
     finite.
     """
     follow_schedules(run)
     texts = [condition(run, batch, run.rng(2, part)) for part, batch in enumerate(batches)]
     d_losses = due(run.objective.discriminator, run.step, run.kimg)
     g_losses = due(run.objective.generator, run.step, run.kimg)
-    rounds = len(batches) // run.config.train.d_steps
+    rounds, shared = len(batches) // run.config.train.d_steps, run.config.train.shared_fakes
 
     for first in range(0, len(batches), rounds):
-        real_embeddings = []
+        judged: list[Views] = []
         for part in range(first, first + rounds):
             rng, text = run.rng(0, part), texts[part].detach()
             with run.autocast():
                 latent = run.G.latent(len(text), rng)
-                with torch.no_grad():
-                    fake = run.G(latent, text, run.stage, noise=rng)
-                views = Views(run, batches[part], text, latent, fake, rng, differentiated_inputs(d_losses))
+                with torch.set_grad_enabled(shared):
+                    drawn = run.G(latent, texts[part], run.stage, noise=rng, track=shared)
+                fake = Generated(drawn.image.detach(), {name: x.detach() for name, x in drawn.extra.items()})
+                views = Views(
+                    run, batches[part], text, latent, fake, rng, differentiated_inputs(d_losses),
+                    attached=drawn if shared else None,
+                )  # fmt: skip
                 loss, d_terms = total(d_losses, views)
                 signs = views.real_judgement.logit.detach().sign().mean()
             if d_losses:
                 run.scaler.scale(loss / rounds).backward()
-            real_embeddings.append(views.real_embedding)
+            judged.append(views)
         d_norm = update(run.d_optimizer, run.D, run, d_terms)
 
     with frozen(run.D, run.learnt):
-        for known, part in enumerate(range(first, first + rounds)):
+        for before, part in zip(judged, range(first, first + rounds)):
             rng, text = run.rng(1, part), texts[part]
             with run.autocast():
-                latent = run.G.latent(len(text), rng)
-                fake = run.G(latent, text, run.stage, noise=rng, track=True)
-                views = Views(run, batches[part], text, latent, fake, rng, real_embedding=real_embeddings[known])
+                if before.attached is not None:
+                    latent, fake = before.latent, before.attached
+                else:
+                    latent = run.G.latent(len(text), rng)
+                    fake = run.G(latent, text, run.stage, noise=rng, track=True)
+                views = Views(run, batches[part], text, latent, fake, rng, before=before)
                 loss, g_terms = total(g_losses, views)
             if g_losses:
                 run.scaler.scale(loss / rounds).backward()

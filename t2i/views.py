@@ -13,6 +13,7 @@ from torch import Tensor
 from t2i import schedule
 from t2i.augment import augment
 from t2i.conditioning import condition, image_features
+from t2i.diffaugment import diffaugment
 from t2i.interfaces import Batch, Generated, Judgement, Latent, Text
 from t2i.nets.layers import ops
 from t2i.parallel import gather, rows
@@ -35,20 +36,24 @@ class Views:
         generated: Generated,
         rng: Rng,
         differentiated: Collection[str] = (),
-        real_embedding: Tensor | None = None,
+        before: "Views | None" = None,
+        attached: Generated | None = None,
     ):
-        """latent: what the fakes were made of. differentiated: the inputs, of "real", "fake" and "sentence", by which a
-        penalty will differentiate. real_embedding [B, C]: d(real) if it is known already."""
+        """latent: what the fakes were made of. differentiated: the inputs by which a penalty will differentiate, as
+        Loss.differentiated_inputs names them. before: in the generator's update, the views of the discriminator's.
+        attached: in the discriminator's, the same fakes with the generator's gradient, if both updates share them.
+        """
         self._run, self.batch, self.rng, self.latent, self.generated = run, batch, rng, latent, generated
         self.G, self.stage, self.kimg = run.G, run.stage, run.kimg
         self.memory = run.memory  # what losses keep from step to step: tensors by loss and name, saved with the run
-        leaf = lambda x, name: x.detach().requires_grad_() if name in differentiated else x
-        self.real = leaf(reduced(batch.image, self.stage), "real")  # [B, 3, H, W] in [-1, 1]
-        self.fake = leaf(generated.image, "fake")
-        self.text = replace(text, sentence=leaf(text.sentence, "sentence"))
+        self._differentiated, self._before, self.attached = differentiated, before, attached
+        self.real = self._leaf(reduced(batch.image, self.stage), "real pictures")  # [B, 3, H, W] in [-1, 1]
+        self.fake = self._leaf(generated.image, "fake pictures")
+        self.text = replace(text, sentence=self._leaf(text.sentence, "sentence"))
         self._features: dict[tuple[str, str], Any] = {}
-        if real_embedding is not None:
-            self.__dict__["real_embedding"] = real_embedding
+
+    def _leaf(self, x: Tensor, name: str) -> Tensor:
+        return x.detach().requires_grad_() if name in self._differentiated else x
 
     def options(self, loss: str) -> dict[str, Any]:
         """What the configuration says of a loss."""
@@ -56,27 +61,55 @@ class Views:
 
     # --- the discriminator's
 
-    def judge(self, image: Tensor, text: Text) -> Judgement:
-        """A pass of the discriminator, behind blur and augmentation."""
+    def look(self, image: Tensor) -> Tensor:
+        """What the discriminator judges of pictures, behind blur and augmentation."""
         run = self._run
         image = blur(image, schedule.at(run.config.train.d_blur, self.kimg))
         if run.ada_p > 0:
             image = augment(image, run.ada_p, self.rng, run.config.ada.ops)
-        return run.D(image, text, self.stage)
+        strengths = {name: schedule.at(value, self.kimg) for name, value in vars(run.config.diffaugment).items()}
+        image = diffaugment(image, self.rng, **strengths)
+        return run.D.look(image, self.stage)
+
+    def judge(self, image: Tensor, text: Text) -> Judgement:
+        """A pass of the discriminator."""
+        return self._run.D(self.look(image), text, self.stage)
+
+    @cached_property
+    def real_look(self) -> Tensor:
+        """In the generator's update that of the discriminator's."""
+        if self._before is not None:
+            return self._before.real_look.detach()
+        return self._leaf(self.look(self.real), "real looks")
+
+    @cached_property
+    def fake_look(self) -> Tensor:
+        """In the generator's update that of the discriminator's, if both share their fakes."""
+        if self._before is not None and self._before.attached is self.generated:
+            return self._before.attached_look
+        if self.attached is not None and "fake pictures" not in self._differentiated:
+            return self._leaf(self.attached_look.detach(), "fake looks")
+        return self._leaf(self.look(self.fake), "fake looks")
+
+    @cached_property
+    def attached_look(self) -> Tensor:
+        """The look at shared fakes, with the generator's gradient."""
+        assert self.attached is not None
+        return self.look(self.attached.image)
 
     @cached_property
     def real_judgement(self) -> Judgement:
-        return self.judge(self.real, self.text)
+        return self._run.D(self.real_look, self.text, self.stage)
 
     @cached_property
     def fake_judgement(self) -> Judgement:
-        return self.judge(self.fake, self.text)
+        return self._run.D(self.fake_look, self.text, self.stage)
 
     @cached_property
     def real_embedding(self) -> Tensor:
-        """[B, C] d(real) as a constant. In the generator's update that of the discriminator's update of this step,
-        from before its weights moved: a key of an encoder one step older (as in MoCo, 1911.05722) saves a pass."""
-        return self.real_judgement.embedding.detach()
+        """[B, C] d(real) as a constant. In the generator's update that of the discriminator's, from before its weights
+        moved: a key of an encoder one step older (as in MoCo, 1911.05722) saves a pass."""
+        return (self._before or self).real_judgement.embedding.detach()
 
     def logit_of(self, judgement: Judgement, image: Tensor, text: Text) -> Tensor:
         """[B] the logit of pictures already judged, with other captions: without a second pass, where captions enter

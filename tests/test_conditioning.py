@@ -19,6 +19,7 @@ from t2i.data.loader import Loader
 from t2i.data.manifest import Options
 from t2i.data.write import write_shards
 from t2i.encoders.clip import Clip, load_clip
+from t2i.encoders.text import load_text_encoder
 from t2i.errors import UserError
 from t2i.interfaces import Batch
 from t2i.rng import Rng
@@ -151,7 +152,7 @@ def featured(tmp_path_factory, tiny_shards) -> Path:
         sample = samples.read(i)
         (root / "images" / f"{i}.jpg").write_bytes(sample.coded.numpy().tobytes())
         pictures.append(coco.Picture(i, f"{i}.jpg", tuple(sample.captions[: 3 + i % 3])))
-    encode = Features(load_clip("scenes-clip"))
+    encode = Features(load_text_encoder("scenes-clip"), load_clip("scenes-clip"))
     options = Options(size=16, per_shard=10, clip=encode.fingerprint)
     write_shards(coco.Annotations("", pictures), root / "images", root / "out", options, {}, encode=encode)
     return root / "out"

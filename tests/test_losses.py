@@ -13,6 +13,7 @@ from t2i import config
 from t2i.errors import UserError
 from t2i.interfaces import Batch, Generated, Judgement, Latent, Stage, Text
 from t2i.losses import adversarial, choose, due, total
+from t2i.nets.contract import Discriminator
 from t2i.rng import Rng
 from t2i.views import Views
 
@@ -74,7 +75,7 @@ def test_the_generator_of_a_relativistic_game_does_not_move_real_logits():
     assert fake.grad.tolist() == pytest.approx([-0.25, -0.25])
 
 
-class Late(nn.Module):
+class Late(Discriminator):
     """Captions enter this discriminator last: logit = score + ⟨d, t⟩."""
 
     def __init__(self):
@@ -151,7 +152,7 @@ def test_weight_nought_costs_nothing_and_lazy_terms_wait():
     assert [t.name for t in g] == ["adversarial"]
     assert [[t.name for t in due(d, step, 0)] for step in (0, 4)] == [["adversarial", "r1"]] * 2
     assert [t.name for t in due(d, 1, 0)] == ["adversarial"]
-    assert d[1].options == {"gamma": 3.0}
+    assert d[1].options == {"gamma": 3.0, "at": "pictures"}
 
     seen = []
 

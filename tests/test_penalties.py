@@ -3,10 +3,10 @@
 import pytest
 import torch
 from test_losses import bare_run, text_of, views, with_losses
-from torch import nn
 
 from t2i.interfaces import Batch, Generated, Judgement, Latent
 from t2i.losses import choose, differentiated_inputs, penalties, total
+from t2i.nets.contract import Discriminator
 from t2i.rng import Rng
 from t2i.views import Views
 
@@ -31,7 +31,7 @@ def linear_views(*differentiated):
     """D(x, t) = scale·Σx + ⟨a, t⟩ with scales 1 and 3: its gradients are known."""
     scale, a = torch.tensor([1.0, 3.0]), torch.tensor([2.0, 0.0])
 
-    class D(nn.Module):
+    class D(Discriminator):
         def forward(self, image, text, stage):
             return Judgement(scale * image.sum((1, 2, 3)) + text.sentence @ a, text.sentence)
 
@@ -40,7 +40,7 @@ def linear_views(*differentiated):
 
 def test_penalties_by_hand():
     squares = torch.tensor([48.0, 9 * 48.0])  # Σ scale² over 3·4·4 numbers
-    real, fake = linear_views("real"), linear_views("fake")
+    real, fake = linear_views("real pictures"), linear_views("fake pictures")
     assert penalties.r1(real, gamma=0.5).item() == pytest.approx(0.25 * squares.mean().item())
     assert penalties.r2(fake, gamma=0.5).item() == pytest.approx(0.25 * squares.mean().item())
     expected = (squares.sqrt() - 1).square().mean().item()
@@ -68,7 +68,7 @@ def test_penalties_train_the_discriminator_exactly(name):
     terms = choose("discriminator", with_losses({name: {}}))
 
     def penalty(weight):
-        class D(nn.Module):
+        class D(Discriminator):
             def forward(self, image, text, stage):
                 x = torch.tanh(image.flatten(1) @ weight)
                 return Judgement((torch.cat([x, x * text.sentence], 1).square() @ second.flatten()[:6]), x)

@@ -163,8 +163,9 @@ def test_killed_and_continued_equals_uninterrupted(tmp_path, run):
 def encode():
     from t2i.data.features import Features
     from t2i.encoders.clip import load_clip
+    from t2i.encoders.text import load_text_encoder
 
-    return Features(load_clip("scenes-clip"))
+    return Features(load_text_encoder("scenes-clip"), load_clip("scenes-clip"))
 
 
 def test_features_are_the_same_bytes_whatever_the_workers_and_the_stops(tmp_path, encode):

@@ -15,7 +15,7 @@ from t2i import model as models
 from t2i.errors import UserError
 from t2i.interfaces import Batch, Generated, Judgement, Latent, Stage, Text
 from t2i.metrics import equivariance
-from t2i.nets.contract import Dimensions
+from t2i.nets.contract import Dimensions, Discriminator
 from t2i.nets.discriminators import stylegan2 as discriminators
 from t2i.nets.generators import stylegan2, stylegan3
 from t2i.nets.layers import filtered, ops
@@ -471,12 +471,13 @@ def test_the_discriminators_blur_fades():
 
     seen = []
 
-    def d(image, text, stage):
-        seen.append(image)
-        return Judgement(image.sum((1, 2, 3)), image.flatten(1))
+    class D(Discriminator):
+        def forward(self, image, text, stage):
+            seen.append(image)
+            return Judgement(image.sum((1, 2, 3)), image.flatten(1))
 
     for kimg, expected in ((0.0, blurred), (2.0, point)):  # σ = 2, then none
-        run = bare_run(D=d, kimg=kimg, stage=Stage(31))
+        run = bare_run(D=D(), kimg=kimg, stage=Stage(31))
         run.config.train.d_blur = [[0, 2], [2, 0]]
         batch = Batch(point, ["a red bus"], torch.zeros(1))
         v = views.Views(run, batch, text(1), Latent(point), Generated(point), run)

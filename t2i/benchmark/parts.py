@@ -71,7 +71,7 @@ def phases(settings: Config, precision: str, batch: int, repeat: int, device: to
 
     def r1() -> None:
         with run.autocast():
-            loss = penalties.r1(Views(run, sample, text, *given, rng, {"real"}))
+            loss = penalties.r1(Views(run, sample, text, *given, rng, {"real pictures"}))
         loss.backward()
         D.zero_grad()
 

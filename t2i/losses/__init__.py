@@ -81,8 +81,8 @@ def due(terms: list[Term], step: int, kimg: float) -> list[Term]:
 
 
 def differentiated_inputs(terms: Iterable[Term]) -> set[str]:
-    """What penalties differentiate by, "real", "fake" and "sentence"."""
-    return {name for t in terms for name in t.loss.differentiated_inputs}
+    """What penalties differentiate by, as Loss.differentiated_inputs names it."""
+    return {name for t in terms for name in t.differentiated_inputs}
 
 
 def temperatures(terms: Iterable[Term]) -> nn.ParameterDict:

@@ -1,24 +1,29 @@
 """Gradient penalties of the discriminator. Lazy: the configuration's `every` runs them on some steps and multiplies the
 weight."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from t2i.objective import Loss
 from t2i.views import Views
 
+At = Literal["pictures", "looks"]
 
-def r1(v: Views, gamma: float = 1.0) -> Tensor:
+
+def r1(v: Views, gamma: float = 1.0, at: At = "pictures") -> Tensor:
     """γ/2 · E‖∇ D(real)‖², summed over C, H, W (1801.04406, eq. 9), through the augmentation.
 
-    Shares the discriminator's pass over real pictures.
+    Shares the discriminator's pass over real pictures. at: "looks" differentiates by what a frozen trunk of the
+    discriminator sees, and so not through that trunk.
     """
-    return gamma / 2 * _squared_gradient(v.real_judgement.logit, v.real).mean()
+    return gamma / 2 * _squared_gradient(v.real_judgement.logit, v.real if at == "pictures" else v.real_look).mean()
 
 
-def r2(v: Views, gamma: float = 1.0) -> Tensor:
+def r2(v: Views, gamma: float = 1.0, at: At = "pictures") -> Tensor:
     """γ/2 · E‖∇ D(fake)‖², the same at fakes (1801.04406, eq. 10). Shares the discriminator's pass over fakes."""
-    return gamma / 2 * _squared_gradient(v.fake_judgement.logit, v.fake).mean()
+    return gamma / 2 * _squared_gradient(v.fake_judgement.logit, v.fake if at == "pictures" else v.fake_look).mean()
 
 
 def gradient_penalty(v: Views, target: float = 1.0) -> Tensor:
@@ -45,8 +50,8 @@ def _squared_gradient(logit: Tensor, *inputs: Tensor) -> Tensor:
 
 
 LOSSES = {
-    "r1": Loss(r1, differentiated_inputs=("real",)),
-    "r2": Loss(r2, differentiated_inputs=("fake",)),
+    "r1": Loss(r1, differentiated_inputs=("real {at}",)),
+    "r2": Loss(r2, differentiated_inputs=("fake {at}",)),
     "gradient_penalty": Loss(gradient_penalty),
-    "ma_gp": Loss(ma_gp, differentiated_inputs=("real", "sentence")),
+    "ma_gp": Loss(ma_gp, differentiated_inputs=("real pictures", "sentence")),
 }

@@ -96,12 +96,18 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Judges whether pictures are real and match their captions."""
 
+    def look(self, image: Tensor, stage: Stage | None = None) -> Tensor:
+        """What of the pictures [B, 3, H, W], nominally in [-1, 1], is judged: they themselves, or [B, N] what a frozen
+        trunk sees in them. Nothing that learns has a part in it, so one look serves several judgements."""
+        return image
+
     def forward(self, image: Tensor, text: Text, stage: Stage | None = None) -> Judgement:
-        """Judges image [B, 3, H, W], nominally in [-1, 1], which has the resolution of the stage (None: the final)."""
+        """Judges image [B, 3, H, W], nominally in [-1, 1], which has the resolution of the stage (None: the final); or
+        what `look` returned for it."""
         raise NotImplementedError
 
     def judge_again(self, seen: Judgement, text: Text) -> Tensor | None:
-        """The logit [B] of pictures that were judged before, with other captions, without a second pass over the
+        """The logits of pictures that were judged before, with other captions, without a second pass over the
         pictures. None if the network cannot; the pipeline then makes the second pass."""
         return None
 

@@ -143,10 +143,10 @@ class Critic(contract.Discriminator):
         )
 
     def judge(self, image: Tensor, c: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        score, embedding, _ = self.look(image)
+        score, embedding, _ = self.examine(image)
         return self.project(score, c), embedding
 
-    def look(
+    def examine(
         self, image: Tensor, keep: int = 0, stage: Stage | None = None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """All that does not depend on the condition: scores [B, 1 or cmap_dim], embedding, features at `keep`²."""
@@ -206,7 +206,7 @@ class Discriminator(Critic):
     def forward(self, image: Tensor, text: Text, stage: Stage | None = None) -> Judgement:
         """image [B, 3, H, W] in [-1, 1] → logit [B], embedding [B, text_dim], both float32; where it was built with
         regions, and the stage has come so far, "regions" [B, text_dim, h, w] and "words" [B, L, text_dim] too."""
-        score, embedding, x = self.look(image, self.region_size, stage)
+        score, embedding, x = self.examine(image, self.region_size, stage)
         assert embedding is not None
         judgement = Judgement(self.logit(score, embedding, text), embedding, {"score": score})
         if x is not None:

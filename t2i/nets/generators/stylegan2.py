@@ -40,6 +40,8 @@ class Options:
     text: str = "lafite"  # how text enters: lafite (MLPs, in every layer) or mapping (joined to z)
     noise: bool = True  # noise inputs; false suits pictures of flat colours, where noise can only hurt
     style_mixing: float = 0.9  # probability that a batch mixes two latents
+    # Pictures are tanh(this · x) of what the last layer gives; 0: x. A pretrained trunk has seen none but bounded ones.
+    tanh: float = 0.0
     conv_clamp: float | None = None  # clamps activations at this value (256 for fp16)
     self_attention: list[int] = field(default_factory=list)  # resolutions at which places attend to each other
     word_attention: list[int] = field(default_factory=list)  # and to the words of the caption
@@ -55,6 +57,7 @@ def style_problems(o: Any) -> list[str]:
     return [
         *(problem for name in positive for problem in wrong(getattr(o, name) > 0, name, getattr(o, name), "above 0")),
         *not_one_of("text", o.text, "lafite", "mapping"),
+        *wrong(0 <= o.tanh < 100, "tanh", o.tanh, "0 or more, as 0.3"),
         *wrong(0 <= o.style_mixing <= 1, "style_mixing", o.style_mixing, "a probability, 0 to 1"),
         *wrong(o.conv_clamp is None or o.conv_clamp > 0, "conv_clamp", o.conv_clamp, "above 0, or null"),
         *not_one_of("word_attention_kind", o.word_attention_kind, "cross", "modulation"),
@@ -257,7 +260,7 @@ class Generator(StyleGenerator):
         super().__init__()
         o, d = options, dimensions
         lafite = o.text == "lafite"
-        self.latent_dim, self.w_dim, self.style_mixing = o.latent_dim, o.style_dim, o.style_mixing
+        self.latent_dim, self.w_dim, self.style_mixing, self.tanh = o.latent_dim, o.style_dim, o.style_mixing, o.tanh
         self.takes_noise = o.noise
         self.synthesis = Synthesis(
             o.style_dim,

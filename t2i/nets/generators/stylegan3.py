@@ -53,6 +53,8 @@ class Options:
     channel_max: int = 512
     text: str = "lafite"  # how text enters: lafite (MLPs, in every layer) or mapping (joined to z)
     style_mixing: float = 0.9  # probability that a batch mixes two latents
+    # Pictures are tanh(this · x) of what the last layer gives; 0: x. A pretrained trunk has seen none but bounded ones.
+    tanh: float = 0.0
     conv_clamp: float | None = 256.0  # clamps activations at this value
     recompute: bool = False  # layers keep only their inputs for the backward pass: memory for time
     self_attention: list[int] = field(default_factory=list)  # sampling rates at which places attend to each other
@@ -298,7 +300,7 @@ class Generator(StyleGenerator):
         o, d = options, dimensions
         lafite, r = o.text == "lafite", o.equivariance == "r"
         wide = d.width * (2 if r else 1)  # 1×1 convolutions afford twice the channels
-        self.latent_dim, self.w_dim, self.style_mixing = o.latent_dim, o.style_dim, o.style_mixing
+        self.latent_dim, self.w_dim, self.style_mixing, self.tanh = o.latent_dim, o.style_dim, o.style_mixing, o.tanh
         self.synthesis = Synthesis(
             o.style_dim,
             plan(d.resolution, round(o.channel_base * wide), round(o.channel_max * wide), o.layers),

@@ -56,6 +56,7 @@ class StyleGenerator(Generator):
     synthesis: Any
     w_avg_beta: float  # decay of the running mean of w
     style_mixing: float  # probability that a batch in training mixes two latents
+    tanh: float  # pictures are tanh(this · x); 0: x itself
 
     @property
     def w_avg(self) -> Tensor:
@@ -86,7 +87,8 @@ class StyleGenerator(Generator):
         self, ws: Tensor, text: Text, stage: Stage | None = None, noise: Any = "const", track: bool = False
     ) -> Generated:
         """Pictures [B, 3, H, W] of ws [B, num_ws, w_dim]."""
-        return Generated(self.synthesis(ws, text, noise if self.takes_noise else None, stage, track))
+        image = self.synthesis(ws, text, noise if self.takes_noise else None, stage, track)
+        return Generated((self.tanh * image).tanh() if self.tanh else image)
 
     def forward(
         self,
