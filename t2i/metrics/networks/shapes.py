@@ -66,7 +66,7 @@ def cut_out(images: Any, judge: Any) -> tuple[Any, Any]:
     from t2i.probes.classifier import fit
 
     images = fit(images)
-    there = judge(images)[2].sigmoid()  # [N, 1, 32, 32]
+    there = judge(images)[2][:, :1].sigmoid()  # [N, 1, 32, 32]; behind it lie the objects' cores
     places = there[:, 0] > 0.5
     seen = places.flatten(1).sum(1) >= LEAST
     spans = [_span(places.any(along)) for along in (2, 1)]  # of rows, of columns: [N, 2] each, in 0..1

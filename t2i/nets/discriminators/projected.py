@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from t2i.encoders.clip import resample
-from t2i.encoders.trunk import DEFAULT, Trunk, load_trunk
+from t2i.encoders.trunk import Trunk, load_trunk
 from t2i.errors import not_one_of, wrong
 from t2i.interfaces import Judgement, Stage, Text
 from t2i.nets import contract
@@ -34,7 +34,7 @@ class Options:
     GROWS: ClassVar[bool] = True  # the trunk sees pictures of one size, whatever they are
 
     name: str = "projected"
-    trunk: str = DEFAULT  # a name of t2i/encoders/trunk.py: efficientnet-lite0..2 (of t2i[pretrained]) or timm:NAME
+    trunk: str = "efficientnet-lite0"  # a name of t2i/encoders/trunk.py: efficientnet-lite0..2 (of t2i[pretrained]) or timm:NAME
     input: int = 0  # side to which pictures are brought before the trunk; 0: that of the finished ones (published: 224)
     levels: list[int] = field(default_factory=lambda: [1, 2, 3, 4])  # of the trunk's maps, from fine to coarse
     mixing: str = "scales"  # scales (top-down, as published), channels (each level by itself) or none
