@@ -107,11 +107,13 @@ STRENGTHS = (0.03, 0.07, 0.12, 0.2, 0.3)
 def judged():
     """Kind of picture → its features and what was asked, of 100 each: five lots of twenty."""
     network = shapes.load(Settings(scenes=True), "cpu")
-    apart, objects, _ = scenes._apart(100, 3_000_000)
-    rng, (ground, thing) = Rng(0, 1), apart.layers()
+    apart, plans = scenes._apart(100, 3_000_000)
+    objects, _ = scenes._subjects(plans)
+    rng, (ground, things) = Rng(0, 1), apart.layers()
     kinds = {"drawn": floats(apart.whole)} | standins.floors(apart, rng)
     for s in STRENGTHS:
-        kinds[f"warped {s}"] = standins.lay(ground, standins.warped(thing, torch.full((100,), s), rng))
+        bent = standins.warped(things[:, 0], torch.full((100,), s), rng)  # a scene has one thing
+        kinds[f"warped {s}"] = standins.lay(ground, bent[:, None])
     for s in (1.0, 2.0):
         kinds[f"blurred {s:g}"] = standins.blur(kinds["drawn"], s)
     asked = dict.fromkeys(kinds, objects)

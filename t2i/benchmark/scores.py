@@ -17,10 +17,12 @@ from t2i.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 COLUMNS = {"what": "", "CPU s": ".0f", "GB": ".2f", "scores": ""}
-WIDTHS = {"inception": 2048, "logits": 1008, "clip": 512, "clip_text": 512, "vgg": 1472, "inception_clean": 2048}
+WIDTHS = {"inception": 2048, "logits": 1008, "clip": 512, "clip_text": 512, "vgg": 1472, "inception_clean": 2048,
+          "trunk": 1280}  # fmt: skip
 CLASSES = 80
 NO_NETWORK = ("patches",)  # looks at pictures without one, and so is measured as it is
-LEFT_OUT = ("eq_r", "eq_t", "ppl", "probe")  # ask a generator, or are nothing but their network
+# They ask a generator, are nothing but their network, or are of drawn scenes alone.
+LEFT_OUT = ("eq_r", "eq_t", "ppl", "probe", "shape", "shape_kd")
 
 
 def scores(count: int, side: int, chosen: Sequence[str] | None = None, threads: int = 1) -> list[dict[str, Any]]:

@@ -189,7 +189,8 @@ def save_reference(r: Request, device: str) -> None:
         told = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
         raise UserError(f"--save-reference {r.save_reference}: no network to look through: {told}")
     judge = suite.Suite(chosen, settings, reference, reference_count=r.reference_count, device=device)
-    moments = judge.look_at_reference()
+    seen = judge.look_at_reference()
+    moments = {f: seen[f] for m in chosen for f in m.features}  # the first has the plain names
     if PartialState().is_main_process:
         fingerprints = {f: judge.networks[m.networks[0]].fingerprint for m in chosen for f in m.features}
         described = reference.describe(judge.reference_count)

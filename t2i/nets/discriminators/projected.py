@@ -34,7 +34,7 @@ class Options:
     GROWS: ClassVar[bool] = True  # the trunk sees pictures of one size, whatever they are
 
     name: str = "projected"
-    trunk: str = "efficientnet-lite0"  # a name of t2i/encoders/trunk.py: efficientnet-lite0..2 (of t2i[pretrained]) or timm:NAME
+    trunk: str = "efficientnet-lite0"  # ... -lite2 (of t2i[pretrained]), or timm:NAME, as in t2i/encoders/trunk.py
     input: int = 0  # side to which pictures are brought before the trunk; 0: that of the finished ones (published: 224)
     levels: list[int] = field(default_factory=lambda: [1, 2, 3, 4])  # of the trunk's maps, from fine to coarse
     mixing: str = "scales"  # scales (top-down, as published), channels (each level by itself) or none
