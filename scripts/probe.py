@@ -56,7 +56,7 @@ def main(given: list[str] | None = None) -> None:
         measure.train(o.world, o.scenes, o.epochs, o.seed, o.probe)
     else:
         judge = categories.judge if o.categories else measure.judge
-        judge(o.world, o.checkpoint, o.count, o.seed, o.truncation, o.noise, o.device, o.probe, o.json)
+        judge(measure.Asked(o.world, o.checkpoint, o.count, o.seed, o.truncation, o.noise, o.device, o.probe, o.json))
 
 
 if __name__ == "__main__":

@@ -159,9 +159,7 @@ class Config:
     train: Train = field(default_factory=Train)
     log: Log = field(default_factory=Log)
     eval: Eval = field(default_factory=Eval)
-    stages: list[growth.Entry] = field(
-        default_factory=list
-    )  # in the order of their kimg; before the first, all as above
+    stages: list[growth.Entry] = field(default_factory=list)  # in the order of their kimg; before, all as above
     # name: {weight, every, and the loss function's own keyword arguments}; the losses are in t2i/losses
     loss: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {

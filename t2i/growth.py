@@ -18,9 +18,8 @@ class Entry:
 
 # What may be another number in another stage: all that no network or file depends on.
 MAY_CHANGE = (
-    "optim.", "loss.", "ada.", "diffaugment.", "text.noise", "train.batch",
-    "train.accumulate", "train.d_steps", "train.ema_kimg",
-    "train.ema_ramp", "train.d_blur",
+    "optim.", "loss.", "ada.", "diffaugment.", "text.noise", "train.batch", "train.accumulate", "train.d_steps",
+    "train.ema_kimg", "train.ema_ramp", "train.d_blur",
 )  # fmt: skip
 
 

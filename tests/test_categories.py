@@ -15,6 +15,7 @@ from t2i.metrics import categories
 from t2i.metrics.categories import right
 from t2i.probes import binding as binding_judge
 from t2i.probes import scenes as scenes_judge
+from t2i.probes.measure import Asked
 from t2i.probes.sight import Seen
 from t2i.worlds import Question, binding, scenes
 
@@ -123,4 +124,4 @@ def test_command_prints_a_row_a_category(tmp_path, monkeypatch, capsys):
 def test_a_world_without_questions_is_one_line(monkeypatch):
     monkeypatch.delattr(binding, "questions")
     with pytest.raises(UserError, match="--categories: the world binding asks no questions"):
-        categories.judge("binding")
+        categories.judge(Asked("binding"))

@@ -22,6 +22,7 @@ from t2i.errors import UserError
 from t2i.fit import clip as fit
 from t2i.fit import towers
 from t2i.fit.options import ClipOptions, TowerOptions
+from t2i.fit.rates import learning_rate
 from t2i.interfaces import Batch
 from t2i.losses.contrastive import info_nce
 
@@ -58,7 +59,7 @@ def test_what_is_no_negative():
 
 
 def test_learning_rate_rises_then_falls():
-    rates = [fit.learning_rate(step, 100) for step in range(101)]
+    rates = [learning_rate(step, 100) for step in range(101)]
     assert (rates[1], rates[10], rates[55], rates[100]) == pytest.approx((0.1, 1, 0.5, 0))
     assert rates[:11] == sorted(rates[:11])
     assert rates[10:] == sorted(rates[10:], reverse=True)

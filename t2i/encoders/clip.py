@@ -49,9 +49,7 @@ class Clip(Frozen):
                 side = self.cut_size + (1 - self.cut_size) * draw[:, 0]  # [B], as shares of the picture
                 place = (1 - side)[:, None] * draw[:, 1:]  # [B, 2] top, left
                 image = resample(image, self.size, side, place)
-            elif image.shape[-2:] != (self.size, self.size):
-                image = resample(image, self.size)
-            image = ((image + 1) / 2 - self.mean) / self.std
+            image = standardised(image, self.size, self.mean, self.std)
         return F.normalize(self.encode_image(image).float(), dim=-1)
 
     def forward(self, image: Tensor, captions: Sequence[str]) -> tuple[Tensor, Text]:
@@ -73,6 +71,14 @@ def load_clip(name: str, device: torch.device | str = "cpu", cut_size: float = 1
     Raises UserError as `load_text_encoder` does, and where the model has no image tower.
     """
     return Clip(TextEncoder(pretrained.load(name, device)), cut_size)
+
+
+def standardised(image: Tensor, size: int, mean: Tensor, std: Tensor) -> Tensor:
+    """What an image network reads: pictures [B, 3, H, W] in [-1, 1] brought to `size` (0: as they are), and of their
+    colours in [0, 1] the distance from the mean [1, 3, 1, 1], in deviations."""
+    if size and image.shape[-2:] != (size, size):
+        image = resample(image, size)
+    return ((image + 1) / 2 - mean) / std
 
 
 def resample(image: Tensor, size: int, side: Tensor | None = None, place: Tensor | None = None) -> Tensor:

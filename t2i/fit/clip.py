@@ -25,7 +25,7 @@ from t2i.encoders.pretrained.vocabulary import CompactTokenizer, collect
 from t2i.errors import UserError
 from t2i.fit import towers
 from t2i.fit.options import ClipOptions, TowerOptions
-from t2i.fit.rates import learning_rate
+from t2i.fit.rates import adamw
 from t2i.fit.retrieval import retrieval, zero_shot
 from t2i.interfaces import Batch
 from t2i.losses.contrastive import info_nce
@@ -106,11 +106,7 @@ def train(
     network: Any, tokenizer: Any, batches: Iterator[Batch], options: ClipOptions, device: torch.device
 ) -> list[float]:
     """Trains in place by the symmetric InfoNCE of pictures and captions (figure 3); returns the loss of every step."""
-    learnt = [p for p in network.parameters() if p.requires_grad]
-    matrices, others = [p for p in learnt if p.ndim >= 2], [p for p in learnt if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=(0.9, 0.98), eps=1e-6)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step + 1, options.steps))
+    optimizer, schedule = adamw([(network, options.lr)], options.steps, eps=1e-6)
     losses: list[float] = []
     network.train()
     if options.text:

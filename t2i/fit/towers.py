@@ -20,14 +20,14 @@ from tqdm import tqdm
 from t2i.data.loader import Loader
 from t2i.data.samples import Samples
 from t2i.data.tars import BadSample
-from t2i.encoders.clip import resample
+from t2i.encoders.clip import resample, standardised
 from t2i.encoders.pretrained import source
 from t2i.encoders.pretrained.folding import fold
 from t2i.encoders.pretrained.hub import from_hub, reading
 from t2i.encoders.trunk import load_network
 from t2i.errors import UserError, one_line
 from t2i.fit.options import TowerOptions
-from t2i.fit.rates import learning_rate
+from t2i.fit.rates import adamw
 from t2i.launch import precision
 from t2i.losses.contrastive import info_nce
 from t2i.rng import Rng
@@ -127,7 +127,7 @@ def train(network: Any, tokenizer: Any, shards: str, options: TowerOptions, devi
     def features(trunk: Any, image: Tensor) -> Tensor:
         """[B, 3, H, W] in [-1, 1] → [B, C]; a CPU is slow at gradients of convolutions in bfloat16."""
         learns = device.type == "cpu" and torch.is_grad_enabled()
-        image = ((resample(image, options.resolution) + 1) / 2 - mean) / std
+        image = standardised(image, options.resolution, mean, std)
         with torch.autocast(device.type, torch.bfloat16, enabled=half and not learns):
             return trunk(image).float()
 
@@ -250,18 +250,6 @@ def tail(trunk: Any, options: TowerOptions) -> list[nn.Module]:
         raise UserError(f"--tune {options.tune}: {options.image} has no blocks, as EfficientNets and ViTs have; use 0")
     behind = list(parts.values())[list(parts).index("blocks") + 1 :]
     return [*list(blocks)[-TUNED_BLOCKS:], *behind]
-
-
-def adamw(parts: Sequence[tuple[nn.Module, float]], steps: int) -> tuple[Any, Any]:
-    """Optimizer and schedule (a tenth of the steps up, then half a cosine down) of modules and their learning rates;
-    matrices decay."""
-    groups = [
-        {"params": [p for p in part.parameters() if p.requires_grad and (p.ndim > 1) == matrix], "lr": lr,
-         "weight_decay": 0.1 * matrix}
-        for part, lr in parts for matrix in (True, False)
-    ]  # fmt: skip
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step + 1, steps))
 
 
 def update(loss: Tensor, heads: Heads, optimizer: torch.optim.Optimizer) -> float:

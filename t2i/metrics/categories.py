@@ -7,18 +7,15 @@ Each world says which categories it has, by which rule their prompts are made, a
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from t2i import files
-from t2i import model as models
 from t2i.errors import UserError
 from t2i.metrics import intervals
 from t2i.probes import classifier
-from t2i.probes.measure import DRAWN_SEEDS, find, generate
+from t2i.probes.measure import DRAWN_SEEDS, Asked, find
 from t2i.probes.sight import Seen
 from t2i.rng import Rng
 from t2i.worlds import Question
@@ -37,41 +34,29 @@ class Row:
     drawn: float  # of pictures drawn as the prompts say
 
 
-def judge(
-    world: str,
-    checkpoint: str | None = None,
-    count: int = 500,
-    seed: int = 0,
-    truncation: float = 1.0,
-    noise: str = "const",
-    device: str | None = None,
-    folder: Path | None = None,
-    file: Path | None = None,
-) -> None:
+def judge(asked: Asked) -> None:
     """Generates pictures of `count` prompts of each category, prints a row a category, writes the figures to a file."""
-    probe, asks = find(world), import_module(f"t2i.worlds.{world}")
+    find(asked.world)
+    asks = import_module(f"t2i.worlds.{asked.world}")
     if not hasattr(asks, "questions"):
-        raise UserError(f"--categories: the world {world} asks no questions, as those of t2i/worlds/binding.py")
-    eyes, model = probe.load(folder or probe.shipped), models.load_model(checkpoint, device)
+        raise UserError(f"--categories: the world {asked.world} asks no questions, as those of t2i/worlds/binding.py")
+    _, eyes, model = asked.opened()
     side = model.resolution
     print(f"model: {model.path} ({model.kimg:g} kimg), {side}×{side}", flush=True)
     made: dict[tuple[str, ...], list[list[Seen]]] = {}  # categories may share prompts, and then pictures
     rows: dict[str, Row] = {}
     for category in asks.CATEGORIES:
         for which in ("seen", "held_out"):
-            asked = asks.questions(category, which, count, seed)
-            texts = tuple(question.prompt for question in asked)
+            questions, name = asks.questions(category, which, asked.count, asked.seed), f"{category}, {which}"
+            texts = tuple(question.prompt for question in questions)
             if texts and texts not in made:
-                images = generate(model, texts, f"{category}, {which}", seed, truncation, noise)
-                made[texts] = eyes.look(images)
+                made[texts] = eyes.look(asked.generate(model, texts, name))
             if texts:
-                rows |= table_rows(f"{category}, {which}", asked, made[texts], asks, eyes, side, seed)
+                rows |= table_rows(name, questions, made[texts], asks, eyes, side, asked.seed)
     print(table(rows))
     print("\n".join(f"{name}: {rule}" for name, rule in asks.CATEGORIES.items()))
     print("\n".join(f"{name}: not in this world, {why}" for name, why in asks.LACKS.items()))
-    if file:
-        flat = {f"{name}/{key}": value for name, row in rows.items() for key, value in vars(row).items()}
-        files.write_figures(file, {"kimg": model.kimg, "seed": seed, "truncation": truncation, "side": side} | flat)
+    asked.write(model, {f"{name}/{key}": value for name, row in rows.items() for key, value in vars(row).items()})
 
 
 def table_rows(

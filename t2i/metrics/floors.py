@@ -1,7 +1,7 @@
 """What scores make of pictures that nobody would take for good ones: their floors. Of real pictures: their ceiling."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,28 +25,26 @@ KINDS = ("real", "blurred by 1", "blurred by 2", "blurred by 4", "flat colour", 
 
 
 @dataclass
-class Spoilt:
-    """Real pictures with their captions, and what is left of them: kind, one of KINDS."""
+class Shown:
+    """Pictures of which it is known how good they are, with captions."""
 
-    held_out: Reference
     captions: list[Caption]
-    kind: str = "real"
+    kind: str
+    resolution: int
+    of: str  # what they are made from
+    look: Callable[[Sequence[int]], Tensor]  # numbers → pictures [N, 3, H, W] in [-1, 1]
     captioned = True
     encoding = "lossless"
     resize: int | None = None
 
-    @property
-    def resolution(self) -> int:
-        return self.held_out.resolution
-
     def pick(self, numbers: Sequence[int]) -> Tensor:
-        return quantised(spoilt(self.held_out.pick(numbers), self.kind, list(numbers)))
+        return quantised(self.look(list(numbers)))
 
     def pairs(self, count: int) -> list[tuple[int, int]]:
         return []
 
     def describe(self) -> dict[str, Any]:
-        return {"pictures": f"{self.held_out.shards}, {self.kind}", "kimg": None, "ema": None, "weights_sha256": None}
+        return {"pictures": f"{self.of}, {self.kind}", "kimg": None, "ema": None, "weights_sha256": None}
 
 
 def spoilt(images: Tensor, kind: str, seeds: list[int]) -> Tensor:
@@ -64,39 +62,17 @@ def spoilt(images: Tensor, kind: str, seeds: list[int]) -> Tensor:
     return blur(images, float(kind.rsplit(" ", 1)[1]) * height / 64)
 
 
-@dataclass
-class Shown:
-    """Drawn scenes, and what stands in for their objects (t2i/probes/standins.py)."""
-
-    images: Tensor  # [N, 3, H, W] in [-1, 1]
-    captions: list[Caption]
-    kind: str
-    captioned = True
-    encoding = "lossless"
-    resize: int | None = None
-
-    @property
-    def resolution(self) -> int:
-        return self.images.shape[-1]
-
-    def pick(self, numbers: Sequence[int]) -> Tensor:
-        return quantised(self.images[list(numbers)])
-
-    def pairs(self, count: int) -> list[tuple[int, int]]:
-        return []
-
-    def describe(self) -> dict[str, Any]:
-        return {"pictures": f"drawn scenes, {self.kind}", "kimg": None, "ema": None, "weights_sha256": None}
-
-
-def sources(held_out: Reference, captions: list[Caption], seed: int) -> list[Spoilt | Shown]:
-    """One of each kind; of drawn scenes of 64 pixels also what stands in for their objects."""
-    out: list[Spoilt | Shown] = [Spoilt(held_out, captions, kind) for kind in KINDS]
+def sources(held_out: Reference, captions: list[Caption], seed: int) -> list[Shown]:
+    """Real pictures and what is left of them, one of each of KINDS; of drawn scenes of 64 pixels also what stands in
+    for their objects (t2i/probes/standins.py)."""
+    look = lambda kind: lambda numbers: spoilt(held_out.pick(numbers), kind, numbers)
+    out = [Shown(captions, kind, held_out.resolution, held_out.shards, look(kind)) for kind in KINDS]
     if held_out.scenes and held_out.resolution == SIDE:
         drawn = {"drawn": scenes.real(len(captions), DRAWN_SEEDS + seed, held_out=())}
         for kind, (images, objects, colors) in (drawn | scenes.floors(len(captions), DRAWN_SEEDS + seed)).items():
             asked = [Caption(f"a {color or ''} {name}", None, name, color) for name, color in zip(objects, colors)]
-            out.append(Shown(images, asked, f"drawn, {kind}" if kind != "drawn" else kind))
+            label = f"drawn, {kind}" if kind != "drawn" else kind
+            out.append(Shown(asked, label, SIDE, "drawn scenes", images.__getitem__))
     return out
 
 

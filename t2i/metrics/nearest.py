@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from t2i.data.samples import Samples
 from t2i.errors import UserError
 from t2i.metrics import intervals, networks, protocol
 from t2i.metrics.compare import FORMAT
@@ -90,9 +89,8 @@ def judge(r: Request, source: Source, held_out: Reference, device: str) -> dict[
     ones come, and a sheet of the nearest."""
     assert r.nearest
     shards = r.training or (source.model.config.data.shards if isinstance(source, Generated) else "")
-    if not r.training:
-        Samples(shards, here=True)  # a model folder names them: nothing is fetched or run for it
-    training = Reference(shards, r.seed, setting="training")
+    # Where a model folder names them, nothing is fetched or run for it.
+    training = Reference(shards, r.seed, setting="training", here=not r.training)
     for reference in (held_out, training):
         check_resolution(reference, source)
     network = networks.load("trunk", Settings(r.networks, False, r.seed), device)

@@ -16,9 +16,9 @@ from t2i import files
 from t2i.errors import UserError
 from t2i.metrics import compare, figures
 from t2i.metrics.compare import Comparison, better
+from t2i.metrics.figures import ARROWS
 from t2i.metrics.protocol import fingerprint
 
-ARROWS = {"lower": "↓", "higher": "↑"}
 CSV = (
     "name", "score", "value", "low", "high", "better", "best", "subject", "kimg", "samples", "resolution",
     "truncation", "reference", "reference_count", "fingerprint",

@@ -42,12 +42,13 @@ class Reference:
         cache: str | Path = "shards/.cache",
         setting: str = "reference",
         spell: Callable[[str], str] = flag,
+        here: bool = False,
     ):
         """UserError where there are no shards or they hold nothing that can be read; it names the setting that the
-        shards were given by, as the user spells it."""
+        shards were given by, as the user spells it. here: only those of this machine, as Samples has it."""
         self.said = f"{spell(setting)} {shards}"
         try:
-            self.samples = Samples(shards, cache)
+            self.samples = Samples(shards, cache, here)
             first = self.samples.read(0)
         except BadSample as bad:
             raise UserError(f"{self.said}: {bad}; make the shards again") from None

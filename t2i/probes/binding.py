@@ -113,12 +113,9 @@ def trust(probe: Sight, count: int, seed: int) -> dict[str, float]:
         shares = compute(x, asked, probe)
         accuracy |= {f"{kind}{k}": shares[k] for k in ("objects", "binding")}
     apart, plans = _apart(count, seed)
-    for kind, x in standins.bends(apart, Rng(seed, 4)).items():
-        accuracy[f"{kind}_objects"] = compute(x, [_things(plan) for plan in plans], probe)["objects"]
-    for side in (64, 32):
-        for kind, shown in floors(count, seed, side).items():
-            accuracy[f"{kind}_{side}_objects"] = compute(*shown, probe)["objects"]
-    return accuracy
+    bent = {kind: (x, [_things(plan) for plan in plans]) for kind, x in standins.bends(apart, Rng(seed, 4)).items()}
+    share = lambda images, asked: compute(images, asked, probe)["objects"]
+    return accuracy | standins.taken_in(share, "objects", bent, lambda side: floors(count, seed, side))
 
 
 def load(folder: str | Path = SHIPPED) -> Sight:

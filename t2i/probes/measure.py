@@ -46,50 +46,62 @@ def find(world: str) -> Probe:
     return import_module(f"t2i.probes.{world}").PROBE
 
 
-def judge(
-    world: str,
-    checkpoint: str | None = None,
-    count: int = 500,
-    seed: int = 0,
-    truncation: float = 1.0,
-    noise: str = "const",
-    device: str | None = None,
-    folder: Path | None = None,
-    file: Path | None = None,
-) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """A model to be judged on a drawn world, and how."""
+
+    world: str
+    checkpoint: str | None = None  # as for load_model
+    count: int = 500  # prompts of each kind
+    seed: int = 0  # of prompts and latents
+    truncation: float = 1.0
+    noise: str = "const"
+    device: str | None = None
+    folder: Path | None = None  # of the classifier; None: the one that ships
+    file: Path | None = None  # for all figures
+
+    def opened(self) -> tuple[Probe, Any, Any]:
+        """The world's probe, its classifier, and the model."""
+        probe = find(self.world)
+        return probe, probe.load(self.folder or probe.shipped), models.load_model(self.checkpoint, self.device)
+
+    def generate(self, model: Any, texts: Sequence[str], label: str) -> Tensor:
+        """A picture of each text, [N, 3, 64, 64] in [-1, 1]."""
+        seeds = range(self.seed, self.seed + len(texts))
+        images = []
+        with tqdm(total=len(texts), unit="picture", desc=label, leave=False, disable=None) as bar:
+            for part in model.stream(texts, truncation=self.truncation, noise=self.noise, seeds=seeds):
+                images.append(fit(part).cpu())
+                bar.update(len(part))
+        return torch.cat(images)
+
+    def write(self, model: Any, figures: Mapping[str, float]) -> None:
+        """The figures, and what they are of, to the file if one is asked for."""
+        if self.file:
+            about = {
+                "kimg": model.kimg, "seed": self.seed, "truncation": self.truncation, "side": model.resolution,
+            }  # fmt: skip
+            files.write_figures(self.file, about | dict(figures))
+
+
+def judge(asked: Asked) -> None:
     """Generates `count` pictures of seen prompts and of held-out ones, and draws as many of the same size: what the
     classifier makes of those is the ceiling, and what it makes of as many without an object is the floor. Prints the
     shares; writes all of them to a file."""
-    probe = find(world)
-    classifier = probe.load(folder or probe.shipped)
-    model = models.load_model(checkpoint, device)
-    side = model.resolution
+    probe, classifier, model = asked.opened()
+    count, seed, side = asked.count, asked.seed, model.resolution
     print(f"model: {model.path} ({model.kimg:g} kimg), {side}×{side}, as are drawn pictures", flush=True)
     figures: dict[str, dict[str, Any]] = {}
     for which in ("seen", "held_out"):
-        texts, *asked = probe.prompts(which, count, seed)
-        images = generate(model, texts, which, seed, truncation, noise)
-        figures[which] = probe.compute(images, *asked, classifier)
+        texts, *things = probe.prompts(which, count, seed)
+        figures[which] = probe.compute(asked.generate(model, texts, which), *things, classifier)
     for which in ("seen", "held_out"):
         drawn = probe.drawn(count, DRAWN_SEEDS + seed, side, only_held_out=which == "held_out")
         figures[f"drawn_{which}"] = probe.compute(*drawn, classifier)
     for kind, shown in probe.floors(count, DRAWN_SEEDS + seed, side).items():
         figures[f"floor_{kind}"] = probe.compute(*shown, classifier)
     print(table(probe, figures))
-    if file:
-        about = {"kimg": model.kimg, "seed": seed, "truncation": truncation, "side": side}
-        files.write_figures(file, about | flat(figures))
-
-
-def generate(model: Any, texts: Sequence[str], label: str, seed: int, truncation: float, noise: str) -> Tensor:
-    """A picture of each text, [N, 3, 64, 64] in [-1, 1]."""
-    seeds = range(seed, seed + len(texts))
-    images = []
-    with tqdm(total=len(texts), unit="picture", desc=label, leave=False, disable=None) as bar:
-        for part in model.stream(texts, truncation=truncation, noise=noise, seeds=seeds):
-            images.append(fit(part).cpu())
-            bar.update(len(part))
-    return torch.cat(images)
+    asked.write(model, flat(figures))
 
 
 def table(probe: Probe, figures: dict[str, dict[str, Any]]) -> str:

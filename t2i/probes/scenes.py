@@ -150,12 +150,9 @@ def trust(probe: Sight, count: int, seed: int) -> dict[str, float]:
         counts = [sum(thing.count for thing in seen) for seen in probe.look(x)]
         accuracy[f"{kind}count"] = sum(c == p["objects"][0]["count"] for c, p in zip(counts, plans)) / count
     apart, plans = _apart(count, seed)
-    for kind, x in standins.bends(apart, Rng(seed, 4)).items():
-        accuracy[f"{kind}_object"] = compute(x, *_subjects(plans), probe)["object"]
-    for side in (64, 32):
-        for kind, shown in floors(count, seed, side).items():
-            accuracy[f"{kind}_{side}_object"] = compute(*shown, probe)["object"]
-    return accuracy
+    bent = {kind: (x, *_subjects(plans)) for kind, x in standins.bends(apart, Rng(seed, 4)).items()}
+    share = lambda images, objects, colors: compute(images, objects, colors, probe)["object"]
+    return accuracy | standins.taken_in(share, "object", bent, lambda side: floors(count, seed, side))
 
 
 def load(folder: str | Path = SHIPPED) -> Sight:

